@@ -1,0 +1,49 @@
+"""The layer as a PyTorch module."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from tttcore import LayerSpec, State, init
+
+from .backend import BACKEND
+
+
+class TTTLayer(nn.Module):
+    """A TTT layer: x ``[B, T, C]`` → (y ``[B, T, C]``, state), with the parameter names and shapes of ``spec.param_shapes()``.
+
+    ``form`` is the default form of a call: "dual", "primal" or "decode". Parameters are drawn from PyTorch's generator, as ``tttcore.init``
+    draws them. Law: ``layer(x)`` equals ``get_backend("numpy").layer(spec, params, x)`` on the same parameters.
+    """
+
+    def __init__(self, spec: LayerSpec, *, form: str = "dual", device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.form = form
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        for name, shape in spec.param_shapes().items():
+            self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, governed by ``torch.manual_seed``."""
+        seed = int(torch.randint(2**63 - 1, ()).item())
+        for name, value in init(self.spec, seed).items():
+            self.get_parameter(name).copy_(torch.from_numpy(value))
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        state: State | None = None,
+        mask: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
+        form: str | None = None,
+    ) -> tuple[torch.Tensor, State]:
+        """y ``[B, T, C]`` in x's dtype and the state after the last token; arguments as in ``tttcore.Backend.layer``."""
+        params = dict(self.named_parameters(recurse=False))
+        return BACKEND.layer(self.spec, params, x, state=state, form=self.form if form is None else form, mask=mask, positions=positions)
+
+    def extra_repr(self) -> str:
+        """The spec and the form."""
+        return f"{self.spec}, form={self.form!r}"

@@ -1,0 +1,50 @@
+"""Decoding: one token, one state to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..arrays import Array, choose, namespace, where_valid
+from ..state import State
+from .gradients import token_gradients
+
+if TYPE_CHECKING:
+    from ..spec import LayerSpec
+
+
+def token(
+    spec: LayerSpec,
+    params: Mapping[str, Array],
+    scale: Array,
+    state: State,
+    q: Array,
+    k: Array,
+    v: Array,
+    lr: Array,
+    valid: Array,
+) -> tuple[State, Array]:
+    """Read one token per row; rows may be at different phases.
+
+    S ← S + ℓ ∂L/∂W(W); the token reads W − scale_phase S; after the K-th token that is the new W, S is 0 and phase 0.
+    q, k, v ``[B, H, D]``, ℓ (lr) ``[B, H]``, valid ``[B]`` bool: a row that is not valid keeps its state. Returns the state and y ``[B, H, D]``.
+    """
+    xp = namespace(q)
+    model = spec.inner_model
+    q, k, v = (x[:, :, None, :] for x in (q, k, v))
+    step = xp.take(scale, state.phase, axis=0)[:, None, None, None]
+    summed: dict[str, Array] = {}
+    for index, (x, g) in enumerate(token_gradients(spec, params, state.weights, k, v), start=1):
+        written = lr[..., None, None] * g
+        summed[f"W{index}"] = state.grads[f"W{index}"] + xp.matrix_transpose(x) @ written
+        summed[f"b{index}"] = state.grads[f"b{index}"] + written
+    read = {name: weight - step * summed[name] for name, weight in state.weights.items()}
+    layers = model.layers(read)
+    trace = model.forward(q, lambda index, x: x @ layers[index][0] + layers[index][1])
+    y = model.output(params, q, trace.outputs[-1], spec.eps)[:, :, 0, :]
+
+    count = state.phase + xp.astype(valid, xp.int32)
+    done = count == spec.mini_batch_size
+    weights = {name: choose(done, read[name], weight) for name, weight in state.weights.items()}
+    grads = {name: where_valid(~done, choose(valid, total, state.grads[name])) for name, total in summed.items()}
+    return State(weights, grads, count % spec.mini_batch_size), y

@@ -1,0 +1,48 @@
+"""The dual form: the same outputs by matrix products of a mini-batch's rows; no per-token weights (paper, section 2.5 and appendix A)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..arrays import Array, namespace
+from .gradients import token_gradients
+
+if TYPE_CHECKING:
+    from ..spec import LayerSpec
+
+Weights = dict[str, Array]
+
+
+def mini_batch(
+    spec: LayerSpec,
+    params: Mapping[str, Array],
+    scale: Array,
+    weights: Weights,
+    grads: Weights,
+    q: Array,
+    k: Array,
+    v: Array,
+    lr: Array,
+) -> tuple[Array, Weights]:
+    """Layer by layer: X̄W + b − scale_i ((X̄ S_W + S_b)_i + Σ_{j≤i} ℓ_j (X̄_i·X_j + 1) G_j); returns y and S after the last token.
+
+    X, G are inputs and output gradients of the training rows at W, X̄ the read-out rows: q for layer 1, then the activations of the *updated*
+    layer below. Shapes as in ``primal.mini_batch``. Law: equal to it up to rounding, whatever the stack.
+    """
+    xp = namespace(q)
+    model = spec.inner_model
+    rows = token_gradients(spec, params, weights, k, v)
+    layers, sums = model.layers(weights), model.layers(grads)
+
+    def affine(index: int, x_bar: Array) -> Array:
+        (weight, bias), (weight_sum, bias_sum), (x, g) = layers[index], sums[index], rows[index]
+        attention = xp.tril((x_bar @ xp.matrix_transpose(x) + 1) * lr[..., None, :])
+        return x_bar @ weight + bias - scale[:, None] * (x_bar @ weight_sum + bias_sum + attention @ g)
+
+    after: Weights = {}
+    for index, (x, g) in enumerate(rows, start=1):
+        written = lr[..., None] * g
+        after[f"W{index}"] = grads[f"W{index}"] + xp.matrix_transpose(x) @ written
+        after[f"b{index}"] = grads[f"b{index}"] + xp.sum(written, axis=-2, keepdims=True)
+    return model.output(params, q, model.forward(q, affine).outputs[-1], spec.eps), after

@@ -1,0 +1,50 @@
+"""The primal form: the weights that each token reads are formed and applied. The definition (paper, section 2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..arrays import Array, namespace
+from .gradients import token_gradients
+
+if TYPE_CHECKING:
+    from ..spec import LayerSpec
+
+Weights = dict[str, Array]
+
+
+def mini_batch(
+    spec: LayerSpec,
+    params: Mapping[str, Array],
+    scale: Array,
+    weights: Weights,
+    grads: Weights,
+    q: Array,
+    k: Array,
+    v: Array,
+    lr: Array,
+) -> tuple[Array, Weights]:
+    """y_i = f(q_i; W_i), W_i = W − scale_i (S + Σ_{j≤i} ℓ_j ∂L_j/∂W(W)); returns y and S after the last token.
+
+    q, k, v, y ``[B, H, K, D]``; ℓ (lr) ``[B, H, K]``, 0 for a token that does not write; scale ``[K]``; W (weights) and S (grads) as in
+    ``State``. Inclusive: a token reads its own update. Takes K·D·E memory per head.
+    """
+    xp = namespace(q)
+    model = spec.inner_model
+    per_token: list[tuple[Array, Array]] = []
+    after: Weights = {}
+    for index, (x, g) in enumerate(token_gradients(spec, params, weights, k, v), start=1):
+        written = lr[..., None] * g
+        layer: list[Array] = []
+        for name, gradient in ((f"W{index}", x[..., :, None] * written[..., None, :]), (f"b{index}", written[..., None, :])):
+            prefix = grads[name][:, :, None] + xp.cumulative_sum(gradient, axis=2)
+            layer.append(weights[name][:, :, None] - scale[:, None, None] * prefix)
+            after[name] = prefix[:, :, -1]
+        per_token.append((layer[0], layer[1]))
+
+    def affine(index: int, x: Array) -> Array:
+        weight, bias = per_token[index]
+        return (x[..., None, :] @ weight + bias)[..., 0, :]
+
+    return model.output(params, q, model.forward(q, affine).outputs[-1], spec.eps), after

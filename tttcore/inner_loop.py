@@ -1,0 +1,117 @@
+"""The inner loop over a sequence: mini-batch after mini-batch, or token after token, with the state in and out.
+
+Written once for every array library; a backend brings its own ``scan`` (a plain loop, a checkpointed loop, ``lax.scan``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .arrays import Array, arange, cast, choose, compute_dtype, namespace, output_dtype, where_valid
+from .forms import dual, primal, token
+from .sequence import Grid, Rows
+from .state import State, initial_state
+from .tree import leaves, tree_map
+
+if TYPE_CHECKING:
+    from .spec import LayerSpec
+
+Body = Callable[[Any, Any], tuple[Any, Array]]
+Scan = Callable[[Body, Any, tuple[Array, ...]], tuple[Any, Array]]
+"""scan(body, carry, xs) → (carry, ys): body(carry, xs[n]) → (carry, ys[n]) for n = 0, 1, …, stacked along the first axis."""
+
+FORMS = ("primal", "dual", "decode")
+_MINI_BATCH = {"primal": primal.mini_batch, "dual": dual.mini_batch}
+
+
+def loop_scan(body: Body, carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Array]:
+    """The plain Python loop."""
+    ys: list[Array] = []
+    for n in range(xs[0].shape[0]):
+        carry, y = body(carry, tuple(x[n, ...] for x in xs))
+        ys.append(y)
+    return carry, namespace(xs[0]).stack(ys)
+
+
+def inner_loop(
+    spec: LayerSpec,
+    params: Mapping[str, Array],
+    q: Array,
+    k: Array,
+    v: Array,
+    lr: Array,
+    *,
+    state: State | None = None,
+    form: str = "dual",
+    mask: Array | None = None,
+    cu_seqlens: Array | None = None,
+    longest: int | None = None,
+    scan: Scan = loop_scan,
+) -> tuple[Array, State]:
+    """y_t = f(q_t; W_t) for every token, and the state after the last one; nothing is checked here (``validate`` does).
+
+    q, k, v, y ``[B, T, H, D]``, ℓ (lr) ``[B, T, H]``, mask ``[B, T]`` bool, cu_seqlens ``[R + 1]`` int with B = 1, and then a state of R rows.
+    ``longest`` bounds the packed sequences (T when None). Computes in the widest dtype given, float32 at the least; y has q's dtype.
+    """
+    dtype = compute_dtype(q, k, v, lr, *params.values(), *(() if state is None else leaves(state[:2])))
+    given, q, k, v, lr = q, *(cast(x, dtype) for x in (q, k, v, lr))
+    params = {name: cast(value, dtype) for name, value in params.items()}
+    rows = None
+    if cu_seqlens is not None:
+        rows = Rows.of_packed(cu_seqlens, q.shape[1], q.shape[1] if longest is None else longest)
+    elif mask is not None and form != "decode":
+        rows = Rows.of_mask(mask)
+    if rows is not None:
+        q, k, v, lr = (rows.gather(x) for x in (q, k, v, lr))
+    start = initial_state(spec, params, q.shape[0], dtype)
+    if state is not None:
+        weights, grads = tree_map(lambda x: cast(x, dtype), (state.weights, state.grads))
+        start = State(weights, grads, state.phase)
+    if q.shape[0] == 0 or q.shape[1] == 0:
+        return namespace(given).zeros_like(given, dtype=output_dtype(given, dtype)), start
+    if form == "decode":
+        valid = mask if rows is None else rows.mask
+        y, end = _by_token(spec, params, (q, k, v, lr), valid, start, scan)
+    else:
+        length = arange(q.shape[0], q) * 0 + q.shape[1] if rows is None else rows.length
+        grid = Grid.of(spec.mini_batch_size, q.shape[1], length, start.phase, aligned=state is None)
+        y, end = _by_mini_batch(spec, params, (q, k, v, lr), grid, start, form, scan)
+    y = y if rows is None else rows.scatter(y)
+    return cast(y, output_dtype(given, dtype)), end
+
+
+def _by_mini_batch(
+    spec: LayerSpec, params: Mapping[str, Array], inputs: tuple[Array, ...], grid: Grid, start: State, form: str, scan: Scan
+) -> tuple[Array, State]:
+    """The scan over mini-batches. The weights step where a mini-batch is complete; where it is not, S stays for the next call."""
+    scale = spec.update_rule.scale(spec, params)
+    mini_batch = _MINI_BATCH[form]
+
+    def body(carry: Any, xs: Any) -> tuple[Any, Array]:
+        weights, grads = carry
+        *tokens, done = xs
+        y, total = mini_batch(spec, params, scale, weights, grads, *tokens)
+        stepped = {name: choose(done, weight - scale[-1] * total[name], weight) for name, weight in weights.items()}
+        return (stepped, {name: where_valid(~done, rest) for name, rest in total.items()}), y
+
+    (weights, grads), y = scan(body, (start.weights, start.grads), (*(grid.place(x) for x in inputs), grid.done))
+    return grid.collect(y, inputs[0].shape[1]), State(weights, grads, grid.end_phase)
+
+
+def _by_token(
+    spec: LayerSpec, params: Mapping[str, Array], inputs: tuple[Array, ...], valid: Array | None, start: State, scan: Scan
+) -> tuple[Array, State]:
+    """The scan over tokens. A token that is not valid leaves its row as it was."""
+    xp = namespace(inputs[0])
+    scale = spec.update_rule.scale(spec, params)
+    if valid is None:
+        valid = xp.ones_like(inputs[3][:, :, 0], dtype=xp.bool)
+    inputs = tuple(where_valid(valid, x) for x in inputs)
+
+    def body(carry: Any, xs: Any) -> tuple[Any, Array]:
+        return token(spec, params, scale, carry, *xs)
+
+    xs = tuple(xp.permute_dims(x, (1, 0, *range(2, x.ndim))) for x in (*inputs, valid))
+    end, y = scan(body, start, xs)
+    return where_valid(valid, xp.permute_dims(y, (1, 0, 2, 3))), end

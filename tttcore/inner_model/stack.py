@@ -1,0 +1,103 @@
+"""The first axis: the inner model, f(x; W) = x + LN(stack(x; W)), the hidden state of the layer.
+
+A stack is a chain of affine maps with elementwise functions between them. What differs between the primal, the dual and decoding is only
+*which weights* an affine map uses, so ``forward`` takes the affine map as an argument and the chain is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..arrays import Array, namespace
+from .activations import ACTIVATIONS, Activation
+from .norm import layer_norm, layer_norm_vjp
+
+Affine = Callable[[int, Array], Array]
+"""(layer index, inputs ``[…, d_in]``) → pre-activations ``[…, d_out]``."""
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """One hidden layer: an affine map to ``expansion``·D columns (twice that for a gated function), then an activation by name."""
+
+    expansion: int = 4
+    activation: str = "gelu"
+
+
+class Trace(NamedTuple):
+    """What a forward pass leaves: layer l maps inputs[l] to outputs[l] before its activation."""
+
+    inputs: list[Array]
+    outputs: list[Array]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """f(x; W) = x + LN(z), z = h_L W_L + b_L, h_{l+1} = σ_l(h_l W_l + b_l), h_1 = x; LN has its own γ, β per head.
+
+    ``Stack()`` is TTT-Linear; ``Stack((Hidden(4, "gelu"),))`` is TTT-MLP (paper, section 2.7); a deeper or a gated model is another tuple:
+    ``Stack((Hidden(4, "swiglu"),))``. Law: primal, dual and decode of the same stack agree.
+    """
+
+    hidden: tuple[Hidden, ...] = ()
+
+    @property
+    def default_base_lr(self) -> float:
+        """η₀ where the spec names none: 1.0 for TTT-Linear, 0.1 for models with hidden layers (paper, section 3)."""
+        return 0.1 if self.hidden else 1.0
+
+    @property
+    def activations(self) -> list[Activation]:
+        """σ of each hidden layer."""
+        return [ACTIVATIONS[layer.activation] for layer in self.hidden]
+
+    def weight_shapes(self, heads: int, head_dim: int) -> dict[str, tuple[int, ...]]:
+        """The trained weights W (the state): ``W1 [H, D, E]``, ``b1 [H, 1, E]``, ``W2 [H, E, D]``, …"""
+        shapes: dict[str, tuple[int, ...]] = {}
+        d_in = head_dim
+        for index, layer in enumerate((*self.hidden, None), start=1):
+            d_out = head_dim if layer is None else layer.expansion * head_dim * ACTIVATIONS[layer.activation].columns
+            shapes |= {f"W{index}": (heads, d_in, d_out), f"b{index}": (heads, 1, d_out)}
+            d_in = head_dim if layer is None else layer.expansion * head_dim
+        return shapes
+
+    def param_shapes(self, heads: int, head_dim: int) -> dict[str, tuple[int, ...]]:
+        """Every parameter of f: the initial weights, and γ, β, which the inner loop leaves alone."""
+        norm = {"norm_weight": (heads, head_dim), "norm_bias": (heads, head_dim)}
+        return self.weight_shapes(heads, head_dim) | norm
+
+    def layers(self, weights: Mapping[str, Array]) -> list[tuple[Array, Array]]:
+        """[(W1, b1), (W2, b2), …] of a dict of weights."""
+        return [(weights[f"W{i}"], weights[f"b{i}"]) for i in range(1, len(self.hidden) + 2)]
+
+    def forward(self, x: Array, affine: Affine) -> Trace:
+        """The chain of affine maps and activations on rows x ``[…, D]``."""
+        inputs, outputs = [x], [affine(0, x)]
+        for index, activation in enumerate(self.activations, start=1):
+            inputs.append(activation(outputs[-1]))
+            outputs.append(affine(index, inputs[-1]))
+        return Trace(inputs, outputs)
+
+    def backward(self, weights: Mapping[str, Array], trace: Trace, z_bar: Array) -> list[Array]:
+        """G_l = ∂L/∂outputs[l] for every layer, from the last one's z̄, by the chain rule at the given weights."""
+        xp = namespace(z_bar)
+        gradients = [z_bar]
+        layers = self.layers(weights)
+        for index in range(len(self.hidden) - 1, -1, -1):
+            h_bar = gradients[0] @ xp.matrix_transpose(layers[index + 1][0])
+            gradients.insert(0, self.activations[index].vjp(trace.outputs[index], h_bar))
+        return gradients
+
+    def output(self, params: Mapping[str, Array], x: Array, z: Array, eps: float) -> Array:
+        """f = x + LN(z) from the stack's last output z; x, z ``[B, H, rows, D]``."""
+        return x + layer_norm(z, params["norm_weight"][:, None, :], params["norm_bias"][:, None, :], eps)
+
+    def output_vjp(self, params: Mapping[str, Array], z: Array, eps: float, f_bar: Array) -> Array:
+        """z̄ for a cotangent of f; x does not depend on the weights and gets none."""
+        return layer_norm_vjp(z, params["norm_weight"][:, None, :], eps, f_bar)
+
+
+INNER_MODELS: dict[str, Stack] = {"linear": Stack(), "mlp": Stack((Hidden(4, "gelu"),))}
+"""The names that ``LayerSpec(inner=…)`` takes besides a ``Stack``."""
