@@ -12,9 +12,14 @@ Array: TypeAlias = Any
 Namespace: TypeAlias = Any
 
 
+NAMESPACES: dict[type, Namespace] = {}
+"""Namespaces known by array type. A backend adds its own, so that tracing compilers meet a constant instead of a search."""
+
+
 def namespace(*arrays: Array) -> Namespace:
-    """The array-API namespace that all the arrays share."""
-    return array_api_compat.array_namespace(*(a for a in arrays if a is not None))
+    """The array-API namespace of the arrays."""
+    known = NAMESPACES.get(type(arrays[0]))
+    return array_api_compat.array_namespace(*arrays) if known is None else known
 
 
 def is_floating(x: Array) -> bool:
@@ -36,7 +41,7 @@ def arange(stop: int, like: Array, dtype: Any = None) -> Array:
     """0, 1, …, stop − 1 on the device of ``like``; int32 unless told."""
     xp = namespace(like)
     # A JAX tracer has no device of its own; jax.numpy places the constant by itself.
-    device = None if array_api_compat.is_jax_namespace(xp) else array_api_compat.device(like)
+    device = None if array_api_compat.is_jax_namespace(xp) else like.device
     return xp.arange(stop, dtype=xp.int32 if dtype is None else dtype, device=device)
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import array_api_compat.torch
 import ml_dtypes
 import numpy as np
 import torch
 from tttcore import Backend, LayerSpec, State
+from tttcore.arrays import NAMESPACES
 from tttcore.inner_loop import inner_loop
 from tttcore.sequence import longest_sequence
 
 from .scan import checkpointed_scan
+
+NAMESPACES[torch.Tensor] = NAMESPACES[torch.nn.Parameter] = array_api_compat.torch
 
 
 def inner(
