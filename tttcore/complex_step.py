@@ -1,6 +1,6 @@
 """Derivatives without autodiff: the reference run on complex numbers, one step along the imaginary axis.
 
-Im f(x + i·h·u)/h is the directional derivative of f at x along u, without cancellation, so h can be 1e-30 and the error is rounding alone
+Im f(x + i·h·u)/h is the directional derivative of f at x along u, without cancellation, so h can be tiny and the error is rounding alone
 (Squire and Trapp 1998). It is the oracle for every backend's gradients: for a cotangent ȳ, ⟨x̄, u⟩ = ⟨ȳ, ∂f(x)·u⟩.
 """
 
@@ -17,7 +17,7 @@ from .spec import LayerSpec
 from .state import State
 from .tree import Tree, tree_map
 
-STEP = 1e-30
+STEP = 1e-20
 
 
 def directional_derivative(function: Callable[[Any], Tree], at: Tree, along: Tree) -> Tree:

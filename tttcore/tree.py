@@ -22,6 +22,19 @@ def leaves(tree: Tree) -> Iterator[Array]:
         yield tree
 
 
+def paths(tree: Tree, prefix: str = "") -> Iterator[str]:
+    """The dotted path of each array, in the order of ``leaves``: dict keys, field names, positions."""
+    if isinstance(tree, Mapping):
+        for key in sorted(cast("Mapping[str, Tree]", tree)):
+            yield from paths(tree[key], f"{prefix}{key}.")
+    elif isinstance(tree, tuple):
+        branches = cast("tuple[Tree, ...]", tree)
+        for key, branch in zip(getattr(branches, "_fields", range(len(branches))), branches, strict=True):
+            yield from paths(branch, f"{prefix}{key}.")
+    elif tree is not None:
+        yield prefix.removesuffix(".")
+
+
 def rebuild(tree: Tree, arrays: Iterator[Array]) -> Tree:
     """The tree with its arrays replaced, in the order of ``leaves``."""
     if isinstance(tree, Mapping):

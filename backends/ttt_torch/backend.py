@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from tttcore import Backend, LayerSpec, State
 from tttcore.arrays import NAMESPACES
-from tttcore.inner_loop import inner_loop
+from tttcore.inner_loop import inner_loop, loop_scan
 from tttcore.sequence import longest_sequence
+from tttcore.tree import leaves
 
 from .scan import checkpointed_scan
 
@@ -33,8 +34,10 @@ def inner(
 ) -> tuple[torch.Tensor, State]:
     """The inner loop, differentiable in every floating-point argument; see ``tttcore.Backend.inner``."""
     longest = longest_sequence(cu_seqlens) if cu_seqlens is not None and concrete(cu_seqlens) else None
+    differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in leaves((dict(params), q, k, v, lr, state)))
+    scan = checkpointed_scan if differentiable else loop_scan
     options = {"state": state, "form": form, "mask": mask, "cu_seqlens": cu_seqlens, "longest": longest}
-    return inner_loop(spec, params, q, k, v, lr, scan=checkpointed_scan, **options)
+    return inner_loop(spec, params, q, k, v, lr, scan=scan, **options)
 
 
 def from_numpy(array: np.ndarray, like: torch.Tensor | None) -> torch.Tensor:

@@ -13,12 +13,9 @@ from tttcore.inner_loop import Body, loop_scan
 def checkpointed_scan(body: Body, carry: Any, xs: tuple[torch.Tensor, ...]) -> tuple[Any, torch.Tensor]:
     """``scan(body, carry, xs)`` whose backward keeps the carry at every √N-th of the N steps and recomputes what is between.
 
-    So memory grows with √N activations of a step plus √N carries, not with N; one more forward pass is the price. Without autograd it is a
-    plain loop.
+    So memory grows with √N activations of a step plus √N carries, not with N; one more forward pass is the price.
     """
     steps = xs[0].shape[0]
-    if not torch.is_grad_enabled() or steps < 4:
-        return loop_scan(body, carry, xs)
     group = math.isqrt(steps - 1) + 1
     ys: list[torch.Tensor] = []
     for start in range(0, steps, group):

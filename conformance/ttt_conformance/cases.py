@@ -1,0 +1,105 @@
+"""What the laws are checked on: hypothesis draws a case, a case makes a problem; the same case always makes the same problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+from tttcore import Hidden, LayerSpec, Stack, init
+
+from .corpus import excerpts
+from .problem import Problem
+
+SUBJECTS = ("inner", "layer", "text")
+"""The inner loop on draws, the layer on draws, the layer on the text of the standard library."""
+
+INNER_MODELS: dict[str, str | Stack] = {"linear": "linear", "mlp": "mlp", "swiglu": Stack((Hidden(2, "swiglu"),))}
+
+FLAVOURS = ("normal", "faint", "tied", "loud")
+"""normal; faint: pre-activations of size 1e-4, where ε counts; tied: rows of equal entries; loud: inputs of size 30."""
+
+# Few shapes, many values: compilers work per shape.
+SHAPES = {"inner": ((2, 2, 4, 4), (1, 1, 6, 3), (2, 1, 4, 1)), "layer": ((2, 2, 4, 4), (1, 2, 6, 3)), "text": ((2, 2, 8, 16),)}
+"""(B, H, D, K) by subject."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything that a problem is made from."""
+
+    subject: str
+    inner: str
+    dtype: str
+    shape: tuple[int, int, int, int]
+    length: int
+    flavour: str
+    seed: int
+
+    @property
+    def spec(self) -> LayerSpec:
+        """The layer's spec: shared Q/K, convolutions and gate in every second layer."""
+        _, heads, head_dim, size = self.shape
+        rich = self.subject != "inner" and self.shape == SHAPES[self.subject][0]
+        return LayerSpec(
+            width=heads * head_dim, heads=heads, inner=INNER_MODELS[self.inner], mini_batch_size=size, base_lr=1.0, share_qk=rich, gate=rich
+        )
+
+    def rng(self, purpose: int = 0) -> np.random.Generator:
+        """Random numbers of this case; another purpose, other numbers."""
+        return np.random.default_rng([self.seed, purpose])
+
+    def problem(self) -> Problem:
+        """The problem, in the case's dtype."""
+        rng, spec, batch = self.rng(), self.spec, self.shape[0]
+        params = {name: _lively(rng, name, value, self.flavour) for name, value in init(spec, self.seed, np.float64).items()}
+        if self.subject == "inner":
+            shape = (batch, self.length, spec.heads, spec.head_dim)
+            q, k, v = (_flavoured(rng.normal(size=shape), self.flavour) for _ in range(3))
+            inputs = (q, k, v, rng.uniform(0.05, 0.95, shape[:3]))
+            params = {name: params[name] for name in spec.inner_shapes()}
+        elif self.subject == "layer":
+            inputs = (_flavoured(rng.normal(size=(batch, self.length, spec.width)), self.flavour),)
+        else:
+            embedding = rng.normal(size=(256, spec.width))
+            inputs = (_flavoured(embedding[excerpts(rng, batch, self.length)], self.flavour),)
+        return Problem(spec, params, inputs).map(lambda x: x.astype(self.dtype))
+
+
+def cases(subject: str, inner: str, dtype: str) -> st.SearchStrategy[Case]:
+    """Cases that hold two mini-batches and a ragged tail."""
+    return _cases(subject, inner, dtype, lambda size: (2 * size + 3,))
+
+
+def cases_of_all_lengths(subject: str, inner: str, dtype: str) -> st.SearchStrategy[Case]:
+    """Cases of the lengths that matter for a mini-batch: 0, 1, K − 1, K, K + 1, 2K + 3."""
+    return _cases(subject, inner, dtype, lambda size: (0, 1, size - 1, size, size + 1, 2 * size + 3))
+
+
+def _cases(subject: str, inner: str, dtype: str, lengths: Callable[[int], tuple[int, ...]]) -> st.SearchStrategy[Case]:
+    def of_shape(shape: tuple[int, int, int, int]) -> st.SearchStrategy[Case]:
+        return st.builds(
+            Case,
+            subject=st.just(subject),
+            inner=st.just(inner),
+            dtype=st.just(dtype),
+            shape=st.just(shape),
+            length=st.sampled_from(sorted(set(lengths(shape[3])))),
+            flavour=st.sampled_from(FLAVOURS),
+            seed=st.integers(0, 2**31),
+        )
+
+    return st.sampled_from(SHAPES[subject]).flatmap(of_shape)
+
+
+def _flavoured(x: np.ndarray, flavour: str) -> np.ndarray:
+    if flavour == "tied":
+        return np.broadcast_to(x[..., :1], x.shape)
+    return 30 * x if flavour == "loud" else x
+
+
+def _lively(rng: np.random.Generator, name: str, value: np.ndarray, flavour: str) -> np.ndarray:
+    """Parameters away from their start, so that every term of the mathematics shows in the outputs."""
+    size = 1e-4 if flavour == "faint" and name in {"W1", "b1", "W2", "b2"} else 0.4
+    return value + size * rng.normal(size=value.shape)

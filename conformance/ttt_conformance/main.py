@@ -1,0 +1,20 @@
+"""Entry point of ``ttt``: says what to install when the suite's own requirements are missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+
+
+def main() -> None:
+    """Run the command line."""
+    missing = [name for name in ("hypothesis", "rich", "safetensors", "typer") if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"ttt needs {', '.join(missing)}: pip install 'tttcore[conformance]'", file=sys.stderr)
+        raise SystemExit(2)
+    # The problems are tiny: several threads would only wait for one another. Read by OpenMP when a framework is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from .cli import app  # noqa: PLC0415 (its imports are what was just checked)
+
+    app()

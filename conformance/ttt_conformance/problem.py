@@ -1,0 +1,129 @@
+"""A problem: the arguments of one call, in NumPy; and how a backend answers it, in NumPy again.
+
+The same laws hold for the inner loop (inputs q, k, v, ℓ) and for the whole layer (input x), so they are stated once, on problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from tttcore import Backend, LayerSpec, State, get_backend
+from tttcore.tree import tree_map
+
+
+@dataclass(frozen=True)
+class Problem:
+    """spec, parameters and per-token inputs ``[B, T, …]``: (x,) for a layer, (q, k, v, ℓ) for the inner loop; a state or None."""
+
+    spec: LayerSpec
+    params: Mapping[str, np.ndarray]
+    inputs: tuple[np.ndarray, ...]
+    state: State | None = None
+
+    @property
+    def subject(self) -> str:
+        """ "layer" or "inner"."""
+        return "layer" if len(self.inputs) == 1 else "inner"
+
+    @property
+    def batch(self) -> int:
+        """B."""
+        return self.inputs[0].shape[0]
+
+    @property
+    def length(self) -> int:
+        """T."""
+        return self.inputs[0].shape[1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the inputs."""
+        return self.inputs[0].dtype
+
+    def tokens(self, start: int, stop: int | None = None) -> Problem:
+        """Tokens start … stop − 1 of every row."""
+        return replace(self, inputs=tuple(x[:, start:stop] for x in self.inputs))
+
+    def row(self, index: int, valid: np.ndarray) -> Problem:
+        """The valid tokens of one row, alone; valid ``[T]`` bool."""
+        state = None if self.state is None else tree_map(lambda x: x[index : index + 1], self.state)
+        return replace(self, inputs=tuple(x[index : index + 1, valid] for x in self.inputs), state=state)
+
+    def map(self, function: Callable[[np.ndarray], np.ndarray]) -> Problem:
+        """``function`` on every floating-point array."""
+
+        def on_floats(x: np.ndarray) -> np.ndarray:
+            return function(x) if np.issubdtype(x.dtype, np.floating) else x
+
+        return replace(
+            self,
+            params=tree_map(on_floats, self.params),
+            inputs=tree_map(on_floats, self.inputs),
+            state=tree_map(on_floats, self.state),
+        )
+
+
+class Outcome(NamedTuple):
+    """What a call returned, in NumPy."""
+
+    y: np.ndarray
+    state: State
+
+
+class Differentiable(NamedTuple):
+    """The arguments of a call that have a cotangent, or their cotangents; a state without its phase."""
+
+    params: dict[str, np.ndarray]
+    inputs: tuple[np.ndarray, ...]
+    state: State | None
+
+
+def differentiable(problem: Problem) -> Differentiable:
+    """The differentiable part of a problem."""
+    return Differentiable(dict(problem.params), problem.inputs, None if problem.state is None else problem.state._replace(phase=None))
+
+
+class Options(NamedTuple):
+    """The optional arguments of a call."""
+
+    form: str = "dual"
+    mask: np.ndarray | None = None
+    cu_seqlens: np.ndarray | None = None
+
+
+def answer(backend: Backend, problem: Problem, options: Options) -> Outcome:
+    """The backend's own y and final state."""
+    inputs = [backend.asarray(x) for x in problem.inputs]
+    given: dict[str, Any] = {"state": problem.state, "form": options.form, "mask": options.mask}
+    if problem.subject == "inner":
+        call, given["cu_seqlens"] = backend.inner, options.cu_seqlens
+    else:
+        call = backend.layer
+    y, state = call(problem.spec, problem.params, *inputs, **given)
+    return Outcome(backend.to_numpy(y), tree_map(backend.to_numpy, state))
+
+
+def gradient(backend: Backend, problem: Problem, options: Options, bars: Outcome) -> Differentiable:
+    """The backend's cotangents of the arguments for given ones of y and of the final state."""
+    inputs = [backend.asarray(x) for x in problem.inputs]
+    call = backend.inner_vjp if problem.subject == "inner" else backend.layer_vjp
+    found: Any = call(
+        problem.spec,
+        problem.params,
+        *inputs,
+        backend.asarray(bars.y),
+        state=problem.state,
+        state_bar=bars.state,
+        form=options.form,
+        mask=options.mask,
+    )
+    params, *inputs, state = tree_map(backend.to_numpy, tuple(found))
+    return Differentiable(params, tuple(inputs), state)
+
+
+def reference(problem: Problem, mask: np.ndarray | None = None) -> Outcome:
+    """The NumPy reference's answer by the primal form, the definition, in the problem's own precision."""
+    return answer(get_backend("numpy"), problem, Options("primal", mask))

@@ -1,0 +1,97 @@
+"""Backends × laws × forms × subjects: the run itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from hypothesis import HealthCheck, Phase, given, settings
+from tttcore import Backend, Unsupported
+
+from .cases import INNER_MODELS
+from .laws import LAWS, Law, LawBroken, Trial
+from .results import BROKEN, HOLDS, NOT_CLAIMED, Report, Result
+
+FORMS = ("primal", "dual", "decode")
+MAX_EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One box of the matrix."""
+
+    backend: Backend
+    law: Law
+    form: str
+    subject: str
+    inner: str
+    dtype: str
+
+
+def cells(backends: Iterable[Backend]) -> list[Cell]:
+    """Every box, the cheapest laws first so that a broken backend shows soon."""
+    return [
+        Cell(backend, law, form, subject, inner, dtype)
+        for backend in backends
+        for law in LAWS.values()
+        for subject in law.subjects
+        for dtype in law.dtypes
+        for inner in INNER_MODELS
+        for form in FORMS
+    ]
+
+
+def conform(backends: Iterable[Backend], max_examples: int = MAX_EXAMPLES, progress: Callable[[Cell], None] | None = None) -> Report:
+    """Check every law on every backend; ``progress`` is called with each cell before it runs.
+
+    ``max_examples``: hypothesis draws of a plain law in a cell; dear laws get their share of it. The draws are the same on every run.
+    """
+    started = time.perf_counter()
+    return Report(list(_results(cells(backends), max_examples, progress)), time.perf_counter() - started)
+
+
+def _results(every: list[Cell], max_examples: int, progress: Callable[[Cell], None] | None) -> Iterator[Result]:
+    for cell in every:
+        if progress is not None:
+            progress(cell)
+        yield run(cell, max_examples)
+
+
+def run(cell: Cell, max_examples: int) -> Result:
+    """One box: the law on hypothesis draws, shrunk to its smallest failure."""
+    trial = Trial(cell.backend, cell.form)
+    refused: list[str] = []
+
+    @settings(
+        max_examples=max(1, max_examples // cell.law.cost),
+        database=None,
+        deadline=None,
+        derandomize=True,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+    )
+    @given(cell.law.draws(cell.subject, cell.inner, cell.dtype))
+    def holds(drawn: object) -> None:
+        try:
+            cell.law.check(trial, drawn)
+        except Unsupported as error:
+            refused.append(str(error))
+
+    started = time.perf_counter()
+    status, message = HOLDS, ""
+    if cell.law.gradients and cell.backend.vjp_function is None:
+        status, message = NOT_CLAIMED, f"backend {cell.backend.name!r} has no gradients"
+    else:
+        try:
+            holds()
+        except LawBroken as error:
+            status, message = BROKEN, "\n".join([str(error), *getattr(error, "__notes__", [])])
+        except Exception as error:  # whatever a backend throws is a finding about that backend
+            status, message = BROKEN, "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+        if status == HOLDS and refused and not trial.comparisons:
+            status, message = NOT_CLAIMED, refused[0]
+    seconds = time.perf_counter() - started
+    names = (cell.backend.name, cell.law.name, cell.form, cell.subject, cell.inner, cell.dtype)
+    return Result(*names, status, trial.worst, trial.comparisons, seconds, message)
