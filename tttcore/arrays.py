@@ -18,7 +18,7 @@ NAMESPACES: dict[type, Namespace] = {}
 
 def namespace(*arrays: Array) -> Namespace:
     """The array-API namespace of the arrays."""
-    known = NAMESPACES.get(type(arrays[0]))
+    known = NAMESPACES.get(arrays[0].__class__)
     return array_api_compat.array_namespace(*arrays) if known is None else known
 
 

@@ -14,7 +14,7 @@ def init(spec: LayerSpec, seed: int, dtype: npt.DTypeLike = np.float32) -> dict[
     """A fresh parameter dict of the layer, names and shapes of ``spec.param_shapes()``.
 
     Weights are normal with standard deviation 0.02, convolutions uniform in ±1/√width, norm weights 1, all offsets and biases 0, so that
-    a_i = 1/(i+1) and ℓ ≈ ½ at first (the authors' initialisation). The same seed gives the same numbers on every machine.
+    a_i = 1/(i+1) and ℓ ≈ ½ at first. The same seed gives the same numbers on every machine.
     """
     rng = np.random.default_rng(seed)
     return {name: _draw(rng, name, shape).astype(dtype) for name, shape in spec.param_shapes().items()}

@@ -67,11 +67,12 @@ def inner_loop(
     start = initial_state(spec, params, q.shape[0], dtype)
     if state is not None:
         weights, grads = tree_map(lambda x: cast(x, dtype), (state.weights, state.grads))
-        start = State(weights, grads, state.phase)
+        start = State(weights, grads, cast(state.phase, start.phase.dtype))
     if q.shape[0] == 0 or q.shape[1] == 0:
         return namespace(given).zeros_like(given, dtype=output_dtype(given, dtype)), start
     if form == "decode":
-        valid = mask if rows is None else rows.mask
+        every = namespace(lr).ones_like(lr[:, :, 0], dtype=namespace(lr).bool)
+        valid = rows.mask if rows is not None else every if mask is None else mask
         y, end = _by_token(spec, params, (q, k, v, lr), valid, start, scan)
     else:
         length = arange(q.shape[0], q) * 0 + q.shape[1] if rows is None else rows.length
@@ -99,14 +100,10 @@ def _by_mini_batch(
     return grid.collect(y, inputs[0].shape[1]), State(weights, grads, grid.end_phase)
 
 
-def _by_token(
-    spec: LayerSpec, params: Mapping[str, Array], inputs: tuple[Array, ...], valid: Array | None, start: State, scan: Scan
-) -> tuple[Array, State]:
+def _by_token(spec: LayerSpec, params: Mapping[str, Array], inputs: tuple[Array, ...], valid: Array, start: State, scan: Scan) -> tuple[Array, State]:
     """The scan over tokens. A token that is not valid leaves its row as it was."""
     xp = namespace(inputs[0])
     scale = spec.update_rule.scale(spec, params)
-    if valid is None:
-        valid = xp.ones_like(inputs[3][:, :, 0], dtype=xp.bool)
     inputs = tuple(where_valid(valid, x) for x in inputs)
 
     def body(carry: Any, xs: Any) -> tuple[Any, Array]:

@@ -39,7 +39,7 @@ class SquaredError:
 
 @dataclass(frozen=True)
 class InnerProduct:
-    """L = −⟨f(k), v⟩, the loss under which a linear inner model is linear attention (paper, theorem 1)."""
+    """L = −⟨f(k), v⟩, whose gradient does not depend on the weights: with it a linear map without LayerNorm is linear attention."""
 
     def __call__(self, prediction: Array, label: Array) -> Array:
         """The loss of each token."""

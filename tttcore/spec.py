@@ -60,7 +60,7 @@ class LayerSpec:
             raise InvalidInput(
                 "width and heads", got=f"width={self.width}, heads={self.heads}", expected="width divisible by heads", fix="change one of them"
             )
-        given: object = self.base_lr
+        given = cast("float | None", self.base_lr)
         self._store("base_lr", _positive("base_lr", self.inner_model.default_base_lr if given is None else given))
         self._store("eps", _positive("eps", self.eps))
         if self.rope_theta is not None:

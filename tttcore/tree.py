@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, cast, overload
 
 from .arrays import Array
 
@@ -48,6 +48,10 @@ def rebuild(tree: Tree, arrays: Iterator[Array]) -> Tree:
     return None if tree is None else next(arrays)
 
 
+@overload
+def tree_map(function: Callable[[Array], Array], tree: Tree) -> Tree: ...
+@overload
+def tree_map(function: Callable[[Array, Array], Array], tree: Tree, *others: Tree) -> Tree: ...
 def tree_map(function: Callable[..., Array], tree: Tree, *others: Tree) -> Tree:
     """``function`` applied array by array to trees of the same structure."""
     return rebuild(tree, map(function, leaves(tree), *(leaves(other) for other in others)))

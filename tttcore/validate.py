@@ -6,7 +6,7 @@ Checks of *values* need concrete arrays; under ``jax.jit`` or ``torch.compile`` 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from .arrays import Array, is_floating, namespace
 from .errors import InvalidInput
@@ -40,7 +40,7 @@ def params(given: object, shapes: Mapping[str, tuple[int, ...]], known: Mapping[
     """Every parameter of ``shapes`` is there in its shape, and none that is not ``known``."""
     if not isinstance(given, Mapping):
         raise InvalidInput("params", got=type(given).__name__, expected="a dict of arrays by name", fix="start from tttcore.init(spec, seed)")
-    named: Mapping[str, Any] = given
+    named = cast("Mapping[str, Any]", given)
     refuse_unknown("params", named, known)
     for name, shape in shapes.items():
         if name not in named:

@@ -8,6 +8,8 @@ import array_api_compat.torch
 import ml_dtypes
 import numpy as np
 import torch
+
+from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingModuleSource]
 from tttcore import Backend, LayerSpec, State
 from tttcore.arrays import NAMESPACES
 from tttcore.inner_loop import inner_loop, loop_scan
@@ -57,15 +59,13 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
 
 
 def concrete(tensor: torch.Tensor) -> bool:
-    """False while ``torch.compile`` traces, under ``torch.func`` transforms, and while a CUDA graph is captured."""
-    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+    """false while ``torch.compile`` traces, under ``torch.func`` transforms, and while a CUDA graph is captured."""
+    if torch.compiler.is_compiling() or is_functorch_wrapped_tensor(tensor):
         return False
     return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
-def vjp(
-    function: Callable[..., list[torch.Tensor]], primals: list[torch.Tensor], cotangents: list[torch.Tensor]
-) -> list[torch.Tensor]:
+def vjp(function: Callable[..., list[torch.Tensor]], primals: list[torch.Tensor], cotangents: list[torch.Tensor]) -> list[torch.Tensor]:
     """One cotangent per primal, zero for what the outputs do not depend on."""
     leaves = [primal.detach().requires_grad_() for primal in primals]
     with torch.enable_grad():
@@ -75,6 +75,4 @@ def vjp(
     return [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in zip(leaves, found, strict=True)]
 
 
-BACKEND = Backend(
-    "torch", inner, array_type=torch.Tensor, from_numpy=from_numpy, to_numpy=to_numpy, concrete=concrete, vjp_function=vjp
-)
+BACKEND = Backend("torch", inner, array_type=torch.Tensor, from_numpy=from_numpy, to_numpy=to_numpy, concrete=concrete, vjp_function=vjp)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
+
 from tttcore.inner_loop import Body, loop_scan
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+
 from tttcore.tree import Tree, leaves, rebuild
 
 from .problem import Problem
@@ -27,7 +28,7 @@ Run = Callable[[Problem], Tree]
 
 
 def allowance(problem: Problem, truth: Tree, run: Run) -> Tree:
-    """For each array of ``truth``, how far an answer in the problem's precision may be from it: one number an array, the largest over it."""
+    """for each array of ``truth``, how far an answer in the problem's precision may be from it: one number an array, the largest over it."""
     step = float(np.finfo(problem.dtype).eps)
     rng = np.random.default_rng(0)
     worst = [0.0 for _ in leaves(truth)]

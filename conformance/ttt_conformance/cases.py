@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from hypothesis import strategies as st
+
 from tttcore import Hidden, LayerSpec, Stack, init
 
 from .corpus import excerpts
@@ -101,5 +102,5 @@ def _flavoured(x: np.ndarray, flavour: str) -> np.ndarray:
 
 def _lively(rng: np.random.Generator, name: str, value: np.ndarray, flavour: str) -> np.ndarray:
     """Parameters away from their start, so that every term of the mathematics shows in the outputs."""
-    size = 1e-4 if flavour == "faint" and name in {"W1", "b1", "W2", "b2"} else 0.4
-    return value + size * rng.normal(size=value.shape)
+    noise = rng.normal(size=value.shape)
+    return 1e-4 * noise if flavour == "faint" and name[0] in "Wb" else value + 0.4 * noise

@@ -15,6 +15,6 @@ def main() -> None:
         raise SystemExit(2)
     # The problems are tiny: several threads would only wait for one another. Read by OpenMP when a framework is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from .cli import app  # noqa: PLC0415 (its imports are what was just checked)
+    from .cli import app
 
     app()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from tttcore import Backend, LayerSpec, State, get_backend
 from tttcore.tree import tree_map
 
@@ -25,7 +26,7 @@ class Problem:
 
     @property
     def subject(self) -> str:
-        """ "layer" or "inner"."""
+        """What is called: "layer" or "inner"."""
         return "layer" if len(self.inputs) == 1 else "inner"
 
     @property
@@ -86,6 +87,12 @@ def differentiable(problem: Problem) -> Differentiable:
     return Differentiable(dict(problem.params), problem.inputs, None if problem.state is None else problem.state._replace(phase=None))
 
 
+def random_like(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """Normal numbers in the shape and dtype of x."""
+    shape: tuple[int, ...] = x.shape
+    return rng.standard_normal(shape).astype(x.dtype)
+
+
 class Options(NamedTuple):
     """The optional arguments of a call."""
 
@@ -109,8 +116,8 @@ def answer(backend: Backend, problem: Problem, options: Options) -> Outcome:
 def gradient(backend: Backend, problem: Problem, options: Options, bars: Outcome) -> Differentiable:
     """The backend's cotangents of the arguments for given ones of y and of the final state."""
     inputs = [backend.asarray(x) for x in problem.inputs]
-    call = backend.inner_vjp if problem.subject == "inner" else backend.layer_vjp
-    found: Any = call(
+    call: Any = backend.inner_vjp if problem.subject == "inner" else backend.layer_vjp
+    found = call(
         problem.spec,
         problem.params,
         *inputs,
@@ -120,8 +127,8 @@ def gradient(backend: Backend, problem: Problem, options: Options, bars: Outcome
         form=options.form,
         mask=options.mask,
     )
-    params, *inputs, state = tree_map(backend.to_numpy, tuple(found))
-    return Differentiable(params, tuple(inputs), state)
+    params, *cotangents, state = tree_map(backend.to_numpy, tuple(found))
+    return Differentiable(params, tuple(cotangents), state)
 
 
 def reference(problem: Problem, mask: np.ndarray | None = None) -> Outcome:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from hypothesis import HealthCheck, Phase, given, settings
+
 from tttcore import Backend, Unsupported
 
 from .cases import INNER_MODELS
@@ -69,7 +70,7 @@ def run(cell: Cell, max_examples: int) -> Result:
         deadline=None,
         derandomize=True,
         phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
         print_blob=False,
     )
     @given(cell.law.draws(cell.subject, cell.inner, cell.dtype))

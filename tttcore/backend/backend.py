@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -97,17 +97,7 @@ class Backend:
 
         Raises ``InvalidInput`` before any compute, ``Unsupported`` for what this backend does not claim.
         """
-        validate.call(spec, form, {"q": q, "k": k, "v": v}, self.array_type)
-        validate.call(spec, form, {"lr": lr}, self.array_type)
-        inner_params, state, mask, cu_seqlens = self._native((inner_params, state, mask, cu_seqlens), q)
-        validate.params(inner_params, spec.inner_shapes(), spec.param_shapes())
-        validate.inner_inputs(spec, q, k, v, lr, self.concrete)
-        validate.tokens(q, mask)
-        rows = validate.packed(q, mask, cu_seqlens, self.concrete)
-        if state is not None:
-            validate.state(spec, state, rows, conv=False, concrete=self.concrete)
-        self.supports.check(self.name, spec, q, form=form, state=state, mask=mask, cu_seqlens=cu_seqlens)
-        named = {name: inner_params[name] for name in spec.inner_shapes()}
+        named, state, mask, cu_seqlens = self._checked_inner(spec, inner_params, q, k, v, lr, state, form, mask, cu_seqlens)
         return self.inner_function(spec, named, q, k, v, lr, state=state, form=form, mask=mask, cu_seqlens=cu_seqlens)
 
     @explain_keywords
@@ -175,16 +165,43 @@ class Backend:
         cu_seqlens: Array | None = None,
     ) -> tuple[dict[str, Array], Array, Array, Array, Array, State | None]:
         """(inner_params̄, q̄, k̄, v̄, ℓ̄, state̅), as ``layer_vjp`` for ``inner``."""
-        inner_params, state, state_bar, mask, cu_seqlens = self._native((inner_params, state, state_bar, mask, cu_seqlens), q)
+        named, state, mask, cu_seqlens = self._checked_inner(spec, inner_params, q, k, v, lr, state, form, mask, cu_seqlens)
         validate.cotangent("y_bar", y_bar, q)
         if state_bar is not None:
-            rows = validate.packed(q, mask, cu_seqlens, self.concrete)
+            state_bar = self._native(state_bar, q)
+            rows = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
             validate.state(spec, state_bar, rows, conv=False, concrete=self.concrete, what="state_bar")
 
         def run(params: Tree, q: Array, k: Array, v: Array, lr: Array, state: State | None) -> tuple[Array, State]:
-            return self.inner(spec, params, q, k, v, lr, state=state, form=form, mask=mask, cu_seqlens=cu_seqlens)
+            return self.inner_function(spec, params, q, k, v, lr, state=state, form=form, mask=mask, cu_seqlens=cu_seqlens)
 
-        return self._vjp(run, (dict(inner_params), q, k, v, lr), state, y_bar, state_bar)
+        return self._vjp(run, (named, q, k, v, lr), state, y_bar, state_bar)
+
+    def _checked_inner(
+        self,
+        spec: LayerSpec,
+        params: Tree,
+        q: Array,
+        k: Array,
+        v: Array,
+        lr: Array,
+        state: State | None,
+        form: str,
+        mask: Array | None,
+        cu_seqlens: Array | None,
+    ) -> tuple[dict[str, Array], State | None, Array | None, Array | None]:
+        """The arguments of ``inner`` as native arrays, all of them checked, the parameters without those of the layer around."""
+        validate.call(spec, form, {"q": q, "k": k, "v": v}, self.array_type)
+        validate.call(spec, form, {"lr": lr}, self.array_type)
+        params, state, mask, cu_seqlens = self._native((params, state, mask, cu_seqlens), q)
+        validate.params(params, spec.inner_shapes(), spec.param_shapes())
+        validate.inner_inputs(spec, q, k, v, lr, self.concrete)
+        validate.tokens(q, mask)
+        rows = validate.packed(q, mask, cu_seqlens, self.concrete)
+        if state is not None:
+            validate.state(spec, state, rows, conv=False, concrete=self.concrete)
+        self.supports.check(self.name, spec, q, form=form, state=state, mask=mask, cu_seqlens=cu_seqlens)
+        return {name: params[name] for name in spec.inner_shapes()}, state, mask, cu_seqlens
 
     def _checked_layer(
         self, spec: LayerSpec, params: Tree, x: Array, state: State | None, form: str, mask: Array | None, positions: Array | None
@@ -202,7 +219,11 @@ class Backend:
 
     def _native(self, tree: Tree, like: Array) -> Any:
         """NumPy arrays of a tree as this backend's, on the device of ``like``; others stay."""
-        return tree_map(lambda x: self.from_numpy(x, like) if isinstance(x, np.ndarray) else x, tree)
+
+        def native(x: Array) -> Array:
+            return self.from_numpy(cast("np.ndarray", x), like) if isinstance(x, np.ndarray) else x
+
+        return tree_map(native, tree)
 
     def _vjp(self, run: Callable[..., tuple[Array, State]], inputs: tuple[Tree, ...], state: State | None, y_bar: Array, state_bar: Any) -> Any:
         if self.vjp_function is None:

@@ -28,9 +28,7 @@ class Supports:
     mask: bool = True
     cu_seqlens: bool = True
 
-    def check(
-        self, backend: str, spec: LayerSpec, x: Array, *, form: str, state: State | None, mask: Array | None, cu_seqlens: Array | None
-    ) -> None:
+    def check(self, backend: str, spec: LayerSpec, x: Array, *, form: str, state: State | None, mask: Array | None, cu_seqlens: Array | None) -> None:
         """Raise ``Unsupported``, naming the field, for a call beyond the claims."""
         asked: list[tuple[str, object, tuple[object, ...] | None]] = [
             ("form", form, self.forms),

@@ -17,7 +17,7 @@ def _standardise(z: Array, eps: float) -> tuple[Array, Array]:
 def layer_norm(z: Array, weight: Array, bias: Array, eps: float) -> Array:
     """LN(z) = γ ⊙ (z − mean z) / √(var z + ε) + β.
 
-    z ``[…, D]``; weight γ and bias β broadcast against z. ε is inside the root (the paper's appendix, as its code).
+    z ``[…, D]``; weight γ and bias β broadcast against z. ε is inside the root.
     """
     standard, _ = _standardise(z, eps)
     return weight * standard + bias

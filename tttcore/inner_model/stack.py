@@ -45,7 +45,7 @@ class Stack:
 
     @property
     def default_base_lr(self) -> float:
-        """η₀ where the spec names none: 1.0 for TTT-Linear, 0.1 for models with hidden layers (paper, section 3)."""
+        """η₀ where the spec names none: 1.0 for TTT-Linear, 0.1 for models with hidden layers (paper, section 2.7)."""
         return 0.1 if self.hidden else 1.0
 
     @property
@@ -54,7 +54,7 @@ class Stack:
         return [ACTIVATIONS[layer.activation] for layer in self.hidden]
 
     def weight_shapes(self, heads: int, head_dim: int) -> dict[str, tuple[int, ...]]:
-        """The trained weights W (the state): ``W1 [H, D, E]``, ``b1 [H, 1, E]``, ``W2 [H, E, D]``, …"""
+        """The trained weights W (the state): ``W1 [H, D, E]``, ``b1 [H, 1, E]``, ``W2 [H, E, D]`` and so on."""
         shapes: dict[str, tuple[int, ...]] = {}
         d_in = head_dim
         for index, layer in enumerate((*self.hidden, None), start=1):

@@ -18,7 +18,7 @@ class Grid(NamedTuple):
     """
 
     size: int
-    count: int
+    steps: int
     length: Array
     phase: Array
     aligned: bool
@@ -32,21 +32,21 @@ class Grid(NamedTuple):
     def place(self, x: Array) -> Array:
         """x ``[R, L, H, …]`` → ``[N, R, H, K, …]``, zero in slots without a token."""
         xp = namespace(x)
-        slots = self._move(x, self.count * self.size, -self.phase)
-        split = xp.reshape(slots, (x.shape[0], self.count, self.size, *x.shape[2:]))
+        slots = self._move(x, self.steps * self.size, -self.phase)
+        split = xp.reshape(slots, (x.shape[0], self.steps, self.size, *x.shape[2:]))
         return xp.permute_dims(split, (1, 0, 3, 2, *range(4, split.ndim)))
 
     def collect(self, y: Array, longest: int) -> Array:
         """y ``[N, R, H, K, D]`` → ``[R, L, H, D]`` with L = ``longest``; the inverse of ``place``."""
         xp = namespace(y)
         rows = xp.permute_dims(y, (1, 0, 3, 2, 4))
-        slots = xp.reshape(rows, (rows.shape[0], self.count * self.size, *rows.shape[3:]))
+        slots = xp.reshape(rows, (rows.shape[0], self.steps * self.size, *rows.shape[3:]))
         return self._move(slots, longest, self.phase)
 
     @property
     def done(self) -> Array:
         """``[N, R]`` bool: whether the row reads the last token of mini-batch n, so that its weights step."""
-        borders = self.size * (1 + arange(self.count, self.length))
+        borders = self.size * (1 + arange(self.steps, self.length))
         return (self.phase + self.length)[None, :] >= borders[:, None]
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -68,5 +68,5 @@ def to_jax(spec: LayerSpec, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {prefix + name: value}
+        flat |= _flat(cast("Mapping[str, Any]", value), f"{prefix}{name}/") if isinstance(value, Mapping) else {prefix + name: value}
     return flat

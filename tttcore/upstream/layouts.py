@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -57,7 +57,9 @@ def complete(params: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, .
     for name, shape in shapes.items():
         theirs = names[name][0]
         if name not in params:
-            raise InvalidInput("state_dict", got=f"no {theirs!r}", expected=f"{theirs!r}, our {name!r}", fix="check the config against the state dict")
+            raise InvalidInput(
+                "state_dict", got=f"no {theirs!r}", expected=f"{theirs!r}, our {name!r}", fix="check the config against the state dict"
+            )
         if params[name].shape != shape:
             fix = "check the config against the state dict"
             raise InvalidInput(f"state_dict[{theirs!r}]", got=params[name].shape, expected=f"{shape} in our layout", fix=fix)
@@ -68,7 +70,7 @@ def complete(params: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, .
 
 def setting(config: Any, key: str, default: Any = None) -> Any:
     """A config's value, from a mapping or an object; raises when it has neither the key nor a default."""
-    value = config.get(key, default) if isinstance(config, Mapping) else getattr(config, key, default)
+    value = cast("Mapping[str, Any]", config).get(key, default) if isinstance(config, Mapping) else getattr(config, key, default)
     if value is None:
         raise InvalidInput("config", got=f"no {key!r}", expected=f"a value for {key!r}", fix="pass the model's whole config")
     return value

@@ -83,9 +83,7 @@ class Projections:
             normed = normed * ACTIVATIONS["gelu"](_matmul(x, params["g_proj"]))
         return _matmul(normed, params["o_proj"])
 
-    def _convolve(
-        self, spec: LayerSpec, params: Params, u: Array, conv: Array | None, length: Array | None
-    ) -> tuple[Array, Array, Array]:
+    def _convolve(self, spec: LayerSpec, params: Params, u: Array, conv: Array | None, length: Array | None) -> tuple[Array, Array, Array]:
         """conv_q(u), conv_k(u) and the last conv_width − 1 inputs that count."""
         xp = namespace(u)
         rows, total, width = u.shape

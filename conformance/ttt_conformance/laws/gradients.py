@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+
 from tttcore import inner_derivative, layer_derivative
 from tttcore.tree import leaves, paths, rebuild, tree_map
 
 from ..allowance import allowance
 from ..cases import Case
-from ..problem import Differentiable, Options, Outcome, Problem, differentiable, gradient
+from ..problem import Differentiable, Options, Outcome, Problem, differentiable, gradient, random_like
 from .expected import CACHED, fresh, resumed
 from .law import Law, Trial
 
@@ -19,7 +20,7 @@ from .law import Law, Trial
 class Direction(NamedTuple):
     """One argument disturbed: its index among the leaves, its direction u, the oracle's ⟨ȳ, ∂f·u⟩ and how far it may be off."""
 
-    index: int
+    place: int
     along: np.ndarray
     slope: np.ndarray
     allowed: np.float64
@@ -32,9 +33,9 @@ def check_gradients(trial: Trial, case: Case) -> None:
         bars, directions = oracle(case, start is resumed)
         names = list(paths(differentiable(problem)))
         found = list(leaves(gradient(trial.backend, problem, Options(trial.form), bars)))
-        for index, along, slope, allowed in directions:
-            got = np.asarray(np.sum(found[index].astype(np.float64) * along))
-            trial.compare(f"⟨x̄, u⟩ for x = {names[index]}", got, slope, allowed)
+        for place, along, slope, allowed in directions:
+            got = np.asarray(np.sum(found[place].astype(np.float64) * along))
+            trial.compare(f"⟨x̄, u⟩ for x = {names[place]}", got, slope, allowed)
 
 
 @functools.lru_cache(CACHED)
@@ -43,12 +44,12 @@ def oracle(case: Case, carried: bool) -> tuple[Outcome, list[Direction]]:
     expected = (resumed if carried else fresh)(case)
     problem, rng = expected.problem, case.rng(5)
     outputs = Outcome(expected.truth.y, expected.truth.state._replace(phase=None))
-    bars: Outcome = tree_map(lambda x: rng.normal(size=x.shape).astype(problem.dtype), outputs)
+    bars: Outcome = tree_map(lambda x: random_like(rng, x).astype(problem.dtype), outputs)
     exact = problem.map(lambda x: x.astype(np.float64))
     arguments = differentiable(exact)
     directions: list[Direction] = []
     for index, argument in enumerate(leaves(arguments)):
-        along = rng.normal(size=argument.shape)
+        along = random_like(rng, argument)
         tangents = rebuild(arguments, (along if i == index else np.zeros_like(x) for i, x in enumerate(leaves(arguments))))
         run = functools.partial(derivative, tangents)
         slopes = run(exact)
@@ -62,14 +63,15 @@ def oracle(case: Case, carried: bool) -> tuple[Outcome, list[Direction]]:
 
 def derivative(tangents: Differentiable, problem: Problem) -> Outcome:
     """(ẏ, state̊) of the reference along the tangents, in the problem's precision; no phase."""
-    params_dot, inputs_dot, state_dot = tree_map(lambda x: x.astype(problem.dtype), tangents)
-    if problem.state is not None:  # an integer has no tangent, but the trees must match
+    params_dot, inputs_dot, state_dot = cast("Differentiable", tree_map(lambda x: x.astype(problem.dtype), tangents))
+    if problem.state is not None and state_dot is not None:  # an integer has no tangent, but the trees must match
         state_dot = state_dot._replace(phase=np.zeros_like(problem.state.phase))
-    options = {"state": problem.state, "state_dot": state_dot, "form": "primal"}
+    options: Any = {"state": problem.state, "state_dot": state_dot, "form": "primal"}
     if problem.subject == "layer":
-        y, state = layer_derivative(problem.spec, problem.params, *problem.inputs, params_dot, *inputs_dot, **options)
+        y, state = layer_derivative(problem.spec, problem.params, problem.inputs[0], params_dot, inputs_dot[0], **options)
     else:
-        y, state = inner_derivative(problem.spec, (problem.params, *problem.inputs), (params_dot, *inputs_dot), **options)
+        primals: Any = (problem.params, *problem.inputs)
+        y, state = inner_derivative(problem.spec, primals, (params_dot, *inputs_dot), **options)  # pyright: ignore[reportArgumentType]
     return Outcome(y, state._replace(phase=None))
 
 

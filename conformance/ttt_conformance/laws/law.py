@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+
 from tttcore import Backend
 from tttcore.tree import Tree, leaves, paths
 

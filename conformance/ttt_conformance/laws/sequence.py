@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
+
 from tttcore.tree import tree_map
 
 from ..cases import Case, cases_of_all_lengths
@@ -14,7 +16,7 @@ from .law import Law, LawBroken, Trial
 
 
 def check_reference(trial: Trial, case: Case) -> None:
-    """Fresh and resumed, against the reference."""
+    """fresh and resumed, against the reference."""
     for name, expected in (("from the initial state", fresh(case)), ("resumed", resumed(case))):
         got = answer(trial.backend, expected.problem, Options(trial.form))
         trial.compare(f"y and state {name}", got, expected.truth, expected.allowed)
@@ -80,7 +82,7 @@ def packed(case: Case) -> tuple[Problem, np.ndarray, list[Expected]]:
     row = Problem(problem.spec, problem.params, inputs)
     inner = np.sort(rng.integers(0, row.length + 1, 2))
     borders = np.asarray([0, inner[0], inner[0], inner[1], row.length])
-    return row, borders, [expect(row.tokens(start, stop)) for start, stop in zip(borders, borders[1:], strict=False)]
+    return row, borders, [expect(row.tokens(start, stop)) for start, stop in itertools.pairwise(borders)]
 
 
 def check_packed(trial: Trial, case: Case) -> None:

@@ -9,13 +9,14 @@ import functools
 
 import numpy as np
 from rich.progress import track
+
 from tttcore.tree import leaves, rebuild, tree_map
 
 from ..allowance import allowance
 from ..cases import INNER_MODELS, SHAPES, Case
 from ..laws.expected import continued, expect
 from ..laws.gradients import derivative
-from ..problem import Differentiable, Outcome, Problem, differentiable
+from ..problem import Differentiable, Outcome, Problem, differentiable, random_like
 from .store import FOLDER, Vector, save
 
 
@@ -39,7 +40,7 @@ def vector(case: Case) -> Vector:
     expected = expect(continued(case))
     outputs = Outcome(expected.truth.y, expected.truth.state._replace(phase=None))
     rng = case.rng(6)
-    bars: Outcome = tree_map(lambda x: rng.normal(size=x.shape), outputs)
+    bars: Outcome = tree_map(lambda x: random_like(rng, x), outputs)
     run = functools.partial(gradients, bars)
     found = run(expected.problem)
     return Vector(expected.problem, expected.truth, expected.allowed, bars, found, allowance(expected.problem, found, run))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType] (its annotations are partial)
+
 from tttcore import LayerSpec, State
 from tttcore.tree import leaves, paths
 
@@ -42,7 +43,7 @@ def save(vector: Vector, path: Path) -> None:
 
 def load(path: Path) -> Vector:
     """Read the file; ``InvalidInput`` when its spec is of another version."""
-    with safe_open(path, "numpy") as file:
+    with cast("Any", safe_open(path, "numpy")) as file:
         spec = LayerSpec.from_json(file.metadata()["spec"])
         nested: dict[str, Any] = {}
         for name in file.keys():  # noqa: SIM118 (a handle, not a dict)
@@ -52,11 +53,9 @@ def load(path: Path) -> Vector:
                 branch = branch.setdefault(folder, {})
             branch[last] = file.get_tensor(name)
     problem = _arguments(nested["problem"])
-    return Vector(
-        Problem(spec, problem.params, problem.inputs, problem.state),
-        *(_results(nested[field]) for field in ("truth", "allowed", "bars")),
-        *(_arguments(nested[field]) for field in ("gradients", "gradients_allowed")),
-    )
+    truth, allowed, bars = (_results(nested[field]) for field in ("truth", "allowed", "bars"))
+    gradients, gradients_allowed = (_arguments(nested[field]) for field in ("gradients", "gradients_allowed"))
+    return Vector(Problem(spec, problem.params, problem.inputs, problem.state), truth, allowed, bars, gradients, gradients_allowed)
 
 
 def _named(tree: Any, fields: tuple[str, ...] | None = None) -> Iterator[tuple[str, np.ndarray]]:
