@@ -20,7 +20,7 @@ def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
     unknown = [name for name in given if name not in known]
     if unknown:
         near = difflib.get_close_matches(unknown[0], known, n=1)
-        fix = f"did you mean {near[0]!r}?" if near else f"remove {unknown[0]!r}"
+        fix = f"use {near[0]!r}" if near else f"remove {unknown[0]!r}"
         raise UnknownKeyword(f"{what}: unknown keyword", got=unknown, expected=f"some of {sorted(known)}", fix=fix)
 
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from .. import validate
 from ..arrays import Array
-from ..errors import Unsupported
+from ..errors import InvalidInput, Unsupported
 from ..keywords import explain_keywords
 from ..layer import layer_around
 from ..spec import LayerSpec
 from ..state import State
-from ..tree import Tree, leaves, rebuild, tree_map
+from ..tree import Tree, leaves, paths, rebuild, tree_map
 from .supports import Supports
 
 
@@ -138,9 +138,9 @@ class Backend:
         Raises ``Unsupported`` on a backend without gradients.
         """
         params, state, mask, positions = self._checked_layer(spec, params, x, state, form, mask, positions)
+        y_bar, state_bar = self._native({"y_bar": y_bar, "state_bar": state_bar}, x)
         validate.cotangent("y_bar", y_bar, x)
         if state_bar is not None:
-            state_bar = self._native(state_bar, x)
             validate.state(spec, state_bar, x.shape[0], conv=spec.share_qk, concrete=self.concrete, what="state_bar")
 
         def run(params: Tree, x: Array, state: State | None) -> tuple[Array, State]:
@@ -166,9 +166,9 @@ class Backend:
     ) -> tuple[dict[str, Array], Array, Array, Array, Array, State | None]:
         """(inner_params̄, q̄, k̄, v̄, ℓ̄, state̅), as ``layer_vjp`` for ``inner``."""
         named, state, mask, cu_seqlens = self._checked_inner(spec, inner_params, q, k, v, lr, state, form, mask, cu_seqlens)
+        y_bar, state_bar = self._native({"y_bar": y_bar, "state_bar": state_bar}, q)
         validate.cotangent("y_bar", y_bar, q)
         if state_bar is not None:
-            state_bar = self._native(state_bar, q)
             rows = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
             validate.state(spec, state_bar, rows, conv=False, concrete=self.concrete, what="state_bar")
 
@@ -193,7 +193,7 @@ class Backend:
         """The arguments of ``inner`` as native arrays, all of them checked, the parameters without those of the layer around."""
         validate.call(spec, form, {"q": q, "k": k, "v": v}, self.array_type)
         validate.call(spec, form, {"lr": lr}, self.array_type)
-        params, state, mask, cu_seqlens = self._native((params, state, mask, cu_seqlens), q)
+        params, state, mask, cu_seqlens = self._native({"params": params, "state": state, "mask": mask, "cu_seqlens": cu_seqlens}, q)
         validate.params(params, spec.inner_shapes(), spec.param_shapes())
         validate.inner_inputs(spec, q, k, v, lr, self.concrete)
         validate.tokens(q, mask)
@@ -209,7 +209,7 @@ class Backend:
         """The arguments of ``layer`` as native arrays, all of them checked."""
         validate.call(spec, form, {"x": x}, self.array_type)
         validate.layer_input(spec, x)
-        params, state, mask, positions = self._native((params, state, mask, positions), x)
+        params, state, mask, positions = self._native({"params": params, "state": state, "mask": mask, "positions": positions}, x)
         validate.params(params, spec.param_shapes(), spec.param_shapes())
         validate.tokens(x, mask, positions)
         if state is not None:
@@ -217,13 +217,18 @@ class Backend:
         self.supports.check(self.name, spec, x, form=form, state=state, mask=mask, cu_seqlens=None)
         return params, state, mask, positions
 
-    def _native(self, tree: Tree, like: Array) -> Any:
-        """NumPy arrays of a tree as this backend's, on the device of ``like``; others stay."""
+    def _native(self, named: Mapping[str, Tree], like: Array) -> tuple[Any, ...]:
+        """The trees with NumPy arrays as this backend's, on the device of ``like``; any other array that is not its own is refused."""
+        names = iter(list(paths(dict(named))))
 
         def native(x: Array) -> Array:
+            name = next(names)
+            if not isinstance(x, (np.ndarray, self.array_type)):
+                expected = f"a {self.array_type.__module__}.{self.array_type.__name__} or a numpy.ndarray"
+                raise InvalidInput(name, got=f"{type(x).__module__}.{type(x).__name__}", expected=expected, fix=f"pass numpy.asarray({name})")
             return self.from_numpy(cast("np.ndarray", x), like) if isinstance(x, np.ndarray) else x
 
-        return tree_map(native, tree)
+        return tuple(tree_map(native, dict(named)).values())
 
     def _vjp(self, run: Callable[..., tuple[Array, State]], inputs: tuple[Tree, ...], state: State | None, y_bar: Array, state_bar: Any) -> Any:
         if self.vjp_function is None:

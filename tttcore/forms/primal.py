@@ -38,9 +38,9 @@ def mini_batch(
         written = lr[..., None] * g
         layer: list[Array] = []
         for name, gradient in ((f"W{index}", x[..., :, None] * written[..., None, :]), (f"b{index}", written[..., None, :])):
-            prefix = grads[name][:, :, None] + xp.cumulative_sum(gradient, axis=2)
-            layer.append(weights[name][:, :, None] - scale[:, None, None] * prefix)
-            after[name] = prefix[:, :, -1]
+            prefix = grads[name][:, :, None, ...] + xp.cumulative_sum(gradient, axis=2)
+            layer.append(weights[name][:, :, None, ...] - scale[:, None, None] * prefix)
+            after[name] = prefix[:, :, -1, ...]
         per_token.append((layer[0], layer[1]))
 
     def affine(index: int, x: Array) -> Array:

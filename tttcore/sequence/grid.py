@@ -59,9 +59,9 @@ class Grid(NamedTuple):
         xp = namespace(x)
         rows, have = x.shape[:2]
         if self.aligned and slots <= have:
-            return x[:, :slots]
+            return x[:, :slots, ...]
         if self.aligned:
-            return xp.concat([x, xp.zeros_like(xp.broadcast_to(x[:, :1], (rows, slots - have, *x.shape[2:])))], axis=1)
+            return xp.concat([x, xp.zeros_like(xp.broadcast_to(x[:, :1, ...], (rows, slots - have, *x.shape[2:])))], axis=1)
         origin = arange(slots, x)[None, :] + shift[:, None]
         inside = (origin >= 0) & (origin < have)
         index = where_valid(inside, arange(rows, x)[:, None] * have + origin)

@@ -15,5 +15,5 @@ def causal_convolution(padded: Array, weight: Array, bias: Array) -> Array:
     length = padded.shape[1] - (width - 1)
     y = bias
     for tap in range(width):
-        y = y + weight[tap, :] * padded[:, tap : tap + length]
+        y = y + weight[tap, :] * padded[:, tap : tap + length, :]
     return y

@@ -96,7 +96,7 @@ class Projections:
             for view in ("q", "k")
         )
         if length is None:
-            return q, k, padded[:, total:]
+            return q, k, padded[:, total:, :]
         last = arange(rows, u)[:, None] * (before + total) + length[:, None] + arange(before, u)[None, :]
         flat = xp.reshape(padded, (rows * (before + total), width))
         return q, k, xp.reshape(xp.take(flat, xp.reshape(last, (-1,)), axis=0), (rows, before, width))

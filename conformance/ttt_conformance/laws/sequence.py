@@ -7,10 +7,11 @@ import itertools
 
 import numpy as np
 
+from tttcore import State
 from tttcore.tree import tree_map
 
 from ..cases import Case, cases_of_all_lengths
-from ..problem import Options, Problem, answer
+from ..problem import Options, Outcome, Problem, answer
 from .expected import CACHED, Expected, expect, fresh, resumed
 from .law import Law, LawBroken, Trial
 
@@ -31,7 +32,8 @@ def check_split(trial: Trial, case: Case) -> None:
     first = answer(trial.backend, problem.tokens(0, cut), Options(trial.form))
     rest = problem.tokens(cut)
     second = answer(trial.backend, Problem(rest.spec, rest.params, rest.inputs, first.state), Options(trial.form))
-    trial.compare(f"cut at {cut}", (np.concatenate([first.y, second.y], axis=1), second.state), tuple(truth), tuple(allowed))
+    joined = Outcome(np.concatenate([first.y, second.y], axis=1), second.state)
+    trial.compare(f"cut at {cut}", joined, truth, allowed)
 
 
 def check_causality(trial: Trial, case: Case) -> None:
@@ -69,8 +71,8 @@ def check_mask(trial: Trial, case: Case) -> None:
     )
     got = answer(trial.backend, Problem(problem.spec, problem.params, inputs, problem.state), Options(trial.form, mask))
     for row, (_, truth, allowed) in enumerate(rows):
-        alone = (got.y[row : row + 1, mask[row]], _row(got.state, row))
-        trial.compare(f"row {row}", alone, tuple(truth), tuple(allowed))
+        alone = Outcome(got.y[row : row + 1, mask[row]], _row(got.state, row))
+        trial.compare(f"row {row}", alone, truth, allowed)
     trial.compare("outputs of masked tokens", got.y[~mask], np.zeros_like(got.y[~mask]), np.float64(0.0))
 
 
@@ -90,12 +92,12 @@ def check_packed(trial: Trial, case: Case) -> None:
     row, borders, sequences = packed(case)
     got = answer(trial.backend, row, Options(trial.form, cu_seqlens=borders))
     for index, (_, truth, allowed) in enumerate(sequences):
-        alone = (got.y[:, borders[index] : borders[index + 1]], _row(got.state, index))
-        trial.compare(f"sequence {index}", alone, tuple(truth), tuple(allowed))
+        alone = Outcome(got.y[:, borders[index] : borders[index + 1]], _row(got.state, index))
+        trial.compare(f"sequence {index}", alone, truth, allowed)
 
 
-def _row(tree: object, row: int) -> object:
-    return tree_map(lambda x: x[row : row + 1], tree)
+def _row(state: State, row: int) -> State:
+    return tree_map(lambda x: x[row : row + 1], state)
 
 
 REFERENCE = Law(
