@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ..cases import INNER_MODELS
 from ..problem import Options, answer, gradient
 from ..vectors import Vector, files, load
-from .law import Law, Trial
+from .law import INNER, Law, Scope, Trial
 
 
 def check_frozen(trial: Trial, name: str) -> None:
@@ -30,7 +30,6 @@ def read(name: str) -> Vector:
 
 def names(subject: str, inner: str, dtype: str) -> st.SearchStrategy[str]:
     """The vectors of a subject and inner model."""
-    assert inner in INNER_MODELS, dtype
     return st.sampled_from([path.stem for path in files() if path.stem.startswith(f"{subject}-{inner}-")])
 
 
@@ -38,6 +37,6 @@ FROZEN = Law(
     "frozen",
     "y, the final state and all gradients of the vectors that come with the suite, from rows at different phases",
     check_frozen,
+    (INNER, Scope("layer", tuple(INNER_MODELS))),
     draws=names,
-    subjects=("inner", "layer"),
 )

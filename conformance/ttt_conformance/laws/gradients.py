@@ -14,7 +14,7 @@ from ..allowance import allowance
 from ..cases import Case
 from ..problem import Differentiable, Options, Outcome, Problem, differentiable, gradient, random_like
 from .expected import CACHED, fresh, resumed
-from .law import Law, Trial
+from .law import INNER, LAYER, Law, Scope, Trial
 
 
 class Direction(NamedTuple):
@@ -28,7 +28,8 @@ class Direction(NamedTuple):
 
 def check_gradients(trial: Trial, case: Case) -> None:
     """⟨x̄, u⟩ = ⟨ȳ, ∂f(x)·u⟩ for each argument x in turn, u random, with cotangents of y and of the final state."""
-    for start in (fresh, resumed):
+    starts = {"inner": (fresh, resumed), "layer": (resumed,), "text": (fresh,)}[case.subject]
+    for start in starts:
         problem = start(case).problem
         bars, directions = oracle(case, start is resumed)
         names = list(paths(differentiable(problem)))
@@ -79,6 +80,7 @@ GRADIENTS = Law(
     "gradients",
     "⟨x̄, u⟩ = ⟨ȳ, ∂f(x)·u⟩ for every parameter and input x and the initial state, ȳ of y and of the final state; ∂f·u by complex step",
     check_gradients,
+    (INNER, LAYER, Scope("text", forms=("dual",))),
     gradients=True,
     cost=4,
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tttcore import Backend
 from tttcore.tree import Tree, leaves, paths
 
-from ..cases import cases
+from ..cases import INNER_MODELS, cases
 
 
 class LawBroken(AssertionError):
@@ -52,15 +52,30 @@ Draws = Callable[[str, str, str], st.SearchStrategy[Any]]
 
 
 @dataclass(frozen=True)
+class Scope:
+    """Where a law is checked: on a subject, for inner models and forms."""
+
+    subject: str
+    inner: tuple[str, ...] = ("linear", "mlp")
+    forms: tuple[str, ...] = ("primal", "dual", "decode")
+
+
+INNER = Scope("inner", tuple(INNER_MODELS))
+LAYER = Scope("layer")
+TEXT = Scope("text")
+
+
+@dataclass(frozen=True)
 class Law:
     """A law: its name, its statement, and its check on what ``draws`` gives, which raises ``LawBroken``."""
 
     name: str
     statement: str
     check: Check
+    scopes: tuple[Scope, ...]
     draws: Draws = cases
-    subjects: tuple[str, ...] = ("inner", "layer", "text")
-    dtypes: tuple[str, ...] = ("float64",)
+    every_dtype: bool = False
+    """Whether it is checked in every dtype that a backend claims, or in the widest only."""
     gradients: bool = False
     """Whether it needs a backend with gradients."""
     cost: int = 1

@@ -48,11 +48,11 @@ def vector(case: Case) -> Vector:
 
 def main() -> None:
     """Write every vector."""
-    for subject in ("inner", "layer"):
-        for inner in INNER_MODELS:
-            for number, shape in enumerate(track(SHAPES[subject], f"{subject} {inner}")):
-                case = Case(subject, inner, "float64", shape, 2 * shape[3] + 3, "normal", 100 + number)
-                save(vector(case), FOLDER / f"{subject}-{inner}-{number}.safetensors")
+    chosen = [(subject, inner, 0) for subject in ("inner", "layer") for inner in INNER_MODELS] + [("layer", "linear", 1)]
+    for subject, inner, number in track(chosen, "vectors"):
+        shape = SHAPES[subject][number]
+        case = Case(subject, inner, "float64", shape, 2 * shape[3] + 3, "normal", 100 + number)
+        save(vector(case), FOLDER / f"{subject}-{inner}-{number}.safetensors")
 
 
 if __name__ == "__main__":
