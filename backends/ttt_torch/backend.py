@@ -8,8 +8,8 @@ import array_api_compat.torch
 import ml_dtypes
 import numpy as np
 import torch
-
 from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingModuleSource]
+
 from tttcore import Backend, LayerSpec, State
 from tttcore.arrays import NAMESPACES
 from tttcore.inner_loop import inner_loop, loop_scan

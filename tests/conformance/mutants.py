@@ -87,6 +87,9 @@ def _forget(base: str) -> None:
 DUAL, PRIMAL, DECODE = "tttcore.forms.dual:mini_batch", "tttcore.forms.primal:mini_batch", "tttcore.forms.decode:token"
 LOOP, NORM, MLP = "tttcore.inner_loop:_by_mini_batch", "tttcore.inner_model.norm:layer_norm_vjp", "tttcore.inner_model.stack:Stack.backward"
 
+# W₂ in the transpose's shape, its entries where they were.
+_SHAPE_ONLY = "xp.reshape(layers[index + 1][0], layers[index + 1][0].shape[:-2] + layers[index + 1][0].shape[:-3:-1])"
+
 MUTANTS = {
     "strict_causality": Mutant(DUAL, "* lr[..., None, :])", "* lr[..., None, :], k=-1)"),
     "eta_transposed": Mutant(DUAL, "lr[..., None, :]", "lr[..., :, None]"),
@@ -104,7 +107,7 @@ MUTANTS = {
     "eps_everywhere": Mutant("tttcore.inner_model.norm:_standardise", "+ eps)", "+ 1e-8)"),
     "sample_variance": Mutant("tttcore.inner_model.norm:_standardise", "/ width + eps", "/ max(width - 1, 1) + eps"),
     "norm_gradient_parentheses": Mutant(NORM, "- standard * along)", "- standard) * along"),
-    "transposed_w2": Mutant(MLP, "xp.matrix_transpose(layers[index + 1][0])", "xp.reshape(layers[index + 1][0], layers[index + 1][0].shape[:-2] + layers[index + 1][0].shape[:-3:-1])"),
+    "transposed_w2": Mutant(MLP, "xp.matrix_transpose(layers[index + 1][0])", _SHAPE_ONLY),
     "residual_on_z": Mutant("tttcore.inner_model.stack:Stack.output", "return x + layer_norm(", "return z + layer_norm("),
     "gelu_derivative_truncated": Mutant("tttcore.inner_model.activations:GeluTanh.vjp", "3 * 0.044715", "3 * 0.0447"),
     "loss_target_v": Mutant("tttcore.loss:SquaredError.gradient", "prediction - label", "prediction - 0.5 * label"),
@@ -115,7 +118,7 @@ MUTANTS = {
     "decode_strict": Mutant(DECODE, "step * summed[name]", "step * state.grads[name]"),
     "decode_a_of_next": Mutant(DECODE, "xp.take(scale, state.phase", "xp.take(scale, (state.phase + 1) % spec.mini_batch_size"),
     "primal_strict": Mutant(PRIMAL, "xp.cumulative_sum(gradient, axis=2)", "(xp.cumulative_sum(gradient, axis=2) - gradient)"),
-    "mask_read_as_zeros": Mutant("tttcore.sequence.rows:Rows.of_mask", "xp.sum(ones, axis=1, dtype=xp.int32)", "xp.sum(0 * ones + 1, axis=1, dtype=xp.int32)"),
+    "mask_read_as_zeros": Mutant("tttcore.sequence.rows:Rows.of_mask", "xp.sum(ones,", "xp.sum(0 * ones + 1,"),
     "packed_not_reset": Mutant("tttcore.sequence.rows:Rows.of_packed", "token[:, None] >= borders[None, 1:]", "token[:, None] > borders[None, 1:]"),
 }  # fmt: skip
 

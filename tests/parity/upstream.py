@@ -18,7 +18,8 @@ from block import block
 from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
-from tttcore import Backend, LayerSpec, State, backends, directional_derivative, get_backend, layer_around, upstream
+
+from tttcore import Backend, State, backends, directional_derivative, get_backend, layer_around, upstream
 from tttcore.inner_loop import inner_loop
 
 FORMS = ("primal", "dual", "decode")
@@ -121,9 +122,7 @@ def residual_block(backend: Backend, file: File) -> Iterator[Check]:
             yield slope_check(run, values, expected, file.tensors["cot.output"])
         return
     found = backend.vjp_function(lambda *arrays: [run(*arrays)], native, [backend.asarray(file.input("cot.output"))])
-    yield from (
-        Check(f"gradient of {name}", backend.to_numpy(bar), x) for name, bar, x in zip(["x", *names], found, expected, strict=True)
-    )
+    yield from (Check(f"gradient of {name}", backend.to_numpy(bar), x) for name, bar, x in zip(["x", *names], found, expected, strict=True))
 
 
 def slope_check(run: Any, values: list[np.ndarray], gradients: list[np.ndarray], y_bar: np.ndarray) -> Check:
@@ -142,7 +141,8 @@ def inner(backend: Backend, file: File) -> Iterator[Check]:
     q, k, v = (backend.asarray(np.swapaxes(file.input(f"input.{name}"), 1, 2).copy()) for name in ("XQ", "XK", "XV"))
     segments = json.loads(file.metadata["segments"])
     unit = spec.base_lr / spec.head_dim
-    lr = np.concatenate([np.moveaxis(file.input(f"input.ttt_lr_eta_seg{n}"), 1, 3).reshape(1, -1, spec.heads) for n in range(len(segments))], 1) / unit
+    etas = [file.input(f"input.ttt_lr_eta_seg{n}") for n in range(len(segments))]
+    lr = np.concatenate([per_token(eta) for eta in etas], 1) / unit
     lr = backend.asarray(lr.astype(file.dtype))
     tail = q.shape[1] % spec.mini_batch_size
     last = np.asarray(spec.update_rule.scale(spec, params))[tail - 1]
@@ -163,9 +163,14 @@ def inner(backend: Backend, file: File) -> Iterator[Check]:
         names = [name for name in upstream.pytorch.NAMES if name in found]
         theirs = upstream.to_pytorch(spec, {name: backend.to_numpy(found[name]) for name in names})
         yield from (Check(f"gradient of {name} ({form})", theirs[name], x) for name, x in raw(file, "grad.param.").items() if name in theirs)
-        etas = [np.moveaxis(file.tensors[f"grad.ttt_lr_eta_seg{n}"], 1, 3).reshape(1, -1, spec.heads) for n in range(len(segments))]
-        yield Check(f"gradient of ℓ ({form})", backend.to_numpy(lr_bar) / unit, np.concatenate(etas, 1))
+        theirs = [per_token(file.tensors[f"grad.ttt_lr_eta_seg{n}"]) for n in range(len(segments))]
+        yield Check(f"gradient of ℓ ({form})", backend.to_numpy(lr_bar) / unit, np.concatenate(theirs, 1))
         yield offset_check(file, backend.to_numpy(found["token_lr_offset"]), len(segments), form)
+
+
+def per_token(eta: np.ndarray) -> np.ndarray:
+    """Their [B, H, mini-batch, token] as [B, T, H]."""
+    return np.moveaxis(eta, 1, 3).reshape(eta.shape[0], -1, eta.shape[1])
 
 
 def offset_check(file: File, found: np.ndarray, segments: int, form: str) -> Check:
