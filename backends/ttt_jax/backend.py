@@ -1,0 +1,137 @@
+"""The backend object: how arrays come and go, and the compiled inner loop and layer.
+
+Outside of ``jax.jit`` one compilation serves a class of lengths: T is padded to a multiple of K, under a mask that leaves the padding out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from tttcore import Backend, LayerSpec, State
+from tttcore.inner_loop import inner_loop
+from tttcore.layer import Inner, layer_around
+from tttcore.sequence import longest_sequence
+
+from .scan import remat_scan
+
+PROGRAMS = 16
+"""How many compiled functions are kept: those used last. The kernels of one take hundreds of memory maps, which a process has 65530 of on Linux."""
+
+inner_loop_with_remat = functools.partial(inner_loop, scan=remat_scan)
+
+_WIDE = {np.dtype(name) for name in ("float64", "complex128", "int64", "uint64")}
+
+
+def widened(*trees: Any) -> contextlib.AbstractContextManager[Any]:
+    """Enter ``jax.enable_x64(True)`` when an array of the trees has 64-bit numbers, so that they stay so whatever the global flag says."""
+    wide = any(x.dtype in _WIDE for x in jax.tree.leaves(trees))
+    return jax.enable_x64(True) if wide else contextlib.nullcontext()
+
+
+def inner(
+    spec: LayerSpec,
+    params: Mapping[str, jax.Array],
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    lr: jax.Array,
+    *,
+    state: State | None,
+    form: str,
+    mask: jax.Array | None,
+    cu_seqlens: jax.Array | None,
+) -> tuple[jax.Array, State]:
+    """Run the inner loop, differentiable in every floating-point argument; see ``tttcore.Backend.inner``."""
+    size = 1 if form == "decode" or cu_seqlens is not None else spec.mini_batch_size
+    longest = None
+    if cu_seqlens is not None and not isinstance(cu_seqlens, Tracer):
+        longest = _round_up(longest_sequence(np.asarray(cu_seqlens)), spec.mini_batch_size)
+
+    def run(q: jax.Array, k: jax.Array, v: jax.Array, lr: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, State]:
+        program = compiled(inner_loop_with_remat, spec, form=form)
+        return program(dict(params), q, k, v, lr, state=state, mask=mask, cu_seqlens=cu_seqlens, longest=longest)
+
+    with widened(params, q, k, v, lr, state, cu_seqlens):
+        return _padded(run, size, (q, k, v, lr), mask)
+
+
+def layer(
+    inner: Inner,
+    spec: LayerSpec,
+    params: Mapping[str, jax.Array],
+    x: jax.Array,
+    *,
+    state: State | None,
+    form: str,
+    mask: jax.Array | None,
+    positions: jax.Array | None,
+) -> tuple[jax.Array, State]:
+    """Run the whole layer as one compiled function; see ``tttcore.layer_around``."""
+    size = 1 if form == "decode" else spec.mini_batch_size
+
+    def run(x: jax.Array, positions: jax.Array | None, mask: jax.Array | None) -> tuple[jax.Array, State]:
+        return compiled(layer_around, inner, spec, form=form)(dict(params), x, state=state, mask=mask, positions=positions)
+
+    with widened(params, x, state, positions):
+        return _padded(run, size, (x, positions), mask)
+
+
+@functools.lru_cache(PROGRAMS)
+def compiled(function: Callable[..., tuple[jax.Array, State]], *fixed: Hashable, form: str) -> Any:
+    """Compile ``function(*fixed, …, form=form)``, its products in full precision: float32 must not become TF32 or bfloat16 on an accelerator."""
+
+    def program(*arrays: Any, **options: Any) -> tuple[jax.Array, State]:
+        with jax.default_matmul_precision("highest"):
+            return function(*fixed, *arrays, form=form, **options)
+
+    return jax.jit(program, static_argnames="longest")
+
+
+def _padded(run: Callable[..., tuple[jax.Array, State]], size: int, tokens: tuple[Any, ...], mask: jax.Array | None) -> tuple[jax.Array, State]:
+    """Call run(*tokens, mask) with the time axis (axis 1) of them all padded to a multiple of ``size``, and cut y to T again."""
+    batch, length = tokens[0].shape[:2]
+    extra = _round_up(length, size) - length
+    if not extra or _staged():
+        return run(*tokens, mask)
+    mask = jnp.ones((batch, length), jnp.bool) if mask is None else mask
+    padded = (None if x is None else jnp.pad(x, ((0, 0), (0, extra), *((0, 0),) * (x.ndim - 2))) for x in (*tokens, mask))
+    y, end = run(*padded)
+    return y[:, :length], end
+
+
+def _round_up(length: int, size: int) -> int:
+    return -(-length // size) * size
+
+
+def _staged() -> bool:
+    """Tell whether an outer ``jax.jit`` records operations now; it compiles for its own shapes, so classes of them gain nothing."""
+    return isinstance(jnp.zeros(()), Tracer)
+
+
+def from_numpy(array: np.ndarray, like: jax.Array | None) -> jax.Array:
+    """Copy the values, dtype kept, into an array that is committed to no device, so that JAX moves it to the other arguments'."""
+    with jax.ensure_compile_time_eval(), widened(array):
+        return jax.device_put(array.copy())  # of a copy, because JAX may take over the memory
+
+
+def concrete(x: jax.Array) -> bool:
+    """Tell whether operations on x have values now: not on a tracer, nor under ``jax.jit``, where those on constants are traced too."""
+    return not isinstance(x, Tracer) and not _staged()
+
+
+def vjp(function: Callable[..., list[jax.Array]], primals: list[jax.Array], cotangents: list[jax.Array]) -> list[jax.Array]:
+    """Return one cotangent per primal, zero for what the outputs do not depend on."""
+    with widened(primals, cotangents):
+        outputs, pull_back = jax.vjp(function, *primals)
+        return list(pull_back([jnp.asarray(y_bar, y.dtype) for y, y_bar in zip(outputs, cotangents, strict=True)]))
+
+
+BACKEND = Backend("jax", inner, array_type=jax.Array, from_numpy=from_numpy, concrete=concrete, vjp_function=vjp, layer_function=layer)

@@ -1,0 +1,173 @@
+"""The JAX backend against the reference, and what only JAX has: transforms, compilations, rematerialisation, NNX."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import tttcore
+from ttt_jax import TTTLayer
+from ttt_jax.backend import compiled, inner_loop_with_remat
+from ttt_jax.scan import remat_scan
+from tttcore.layer import layer_around
+from tttcore.tree import leaves, tree_map
+
+JAX, REFERENCE = tttcore.get_backend("jax"), tttcore.get_backend("numpy")
+EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
+ROUNDINGS = 1024  # in a row, each of one ε of the largest number: more than any chain of operations here has
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compile_in_a_hurry():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def problem(inner="linear", length=7, rich=False, dtype="float64"):
+    rng = np.random.default_rng(0)
+    spec = tttcore.LayerSpec(width=8, heads=2, inner=inner, mini_batch_size=4, share_qk=rich, gate=rich)
+    params = {name: (value + 0.3 * rng.standard_normal(value.shape)).astype(dtype) for name, value in tttcore.init(spec, 0).items()}
+    return spec, params, rng.standard_normal((2, length, spec.width)).astype(dtype)
+
+
+def assert_close(got, expected, dtype="float64"):
+    for x, y in zip(leaves(got), leaves(expected), strict=True):
+        np.testing.assert_allclose(np.asarray(x, y.dtype), y, rtol=0, atol=ROUNDINGS * EPS[dtype] * np.max(np.abs(y), initial=1.0))
+
+
+@pytest.mark.parametrize("form", ["primal", "dual", "decode"])
+@pytest.mark.parametrize("inner", ["linear", "mlp"])
+def test_equals_the_reference_in_pieces(inner, form):
+    spec, params, x = problem(inner, rich=inner == "mlp")
+    expected = REFERENCE.layer(spec, params, x)
+    state, ys = None, []
+    for start, stop in ((0, 0), (0, 3), (3, 7)):
+        y, state = JAX.layer(spec, params, JAX.asarray(x[:, start:stop]), state=state, form=form)
+        ys.append(np.asarray(y))
+    assert_close((np.concatenate(ys, axis=1), state), expected)
+
+
+@pytest.mark.parametrize(("inner", "form"), [("linear", "primal"), ("mlp", "dual"), ("linear", "decode")])
+def test_gradients_equal_the_complex_step(inner, form):
+    spec, params, x = problem(inner, rich=inner == "mlp")
+    rng = np.random.default_rng(1)
+    state = REFERENCE.layer(spec, params, x)[1]
+    primals = (params, x, state._replace(phase=None))
+    along, y_bar = tree_map(lambda z: rng.standard_normal(z.shape), (primals, x))
+    state_bar = tree_map(lambda z: rng.standard_normal(z.shape), primals[2])
+    mask = rng.random(x.shape[:2]) < 0.8
+    before = tree_map(np.copy, (params, state))
+    found = JAX.layer_vjp(spec, params, JAX.asarray(x), JAX.asarray(y_bar), state, state_bar, form=form, mask=mask)
+    assert all(map(np.array_equal, leaves((params, state)), leaves(before)))
+    state_dot = along[2]._replace(phase=np.zeros_like(state.phase))
+    y_dot, end_dot = tttcore.layer_derivative(spec, params, x, along[0], along[1], state=state, state_dot=state_dot, mask=mask)
+    by_jax = [np.asarray(a) * b for a, b in zip(leaves(tuple(found)), leaves(along), strict=True)]
+    by_step = [a * b for a, b in zip(leaves((y_bar, state_bar)), leaves((y_dot, end_dot._replace(phase=None))), strict=True)]
+    magnitude = sum(np.abs(term).sum() for term in (*by_jax, *by_step))
+    assert abs(sum(term.sum() for term in by_jax) - sum(term.sum() for term in by_step)) <= ROUNDINGS * EPS["float64"] * magnitude
+
+
+def test_transforms_agree_with_plain_calls():
+    spec, params, x = problem(dtype="float32")
+    _, state = expected = REFERENCE.layer(spec, params, x)
+    params, x, state = tree_map(jnp.asarray, (params, x, state))
+    assert_close(jax.jit(lambda x: JAX.layer(spec, params, x))(x), expected, "float32")
+    rows = jax.vmap(lambda x: JAX.layer(spec, params, x[None]))(x)
+    assert_close(tree_map(lambda z: z[:, 0], rows), expected, "float32")
+
+    def total(params, x):
+        return jnp.sum(JAX.layer(spec, params, x, state=state)[0])  # the state is concrete inside the transforms
+
+    expected = JAX.layer_vjp(spec, params, x, jnp.ones_like(x), state=state)[:2]
+    assert_close(jax.jit(jax.grad(total, argnums=(0, 1)))(params, x), expected, "float32")
+
+
+def test_packed_sequences_equal_each_alone_also_under_jit():
+    spec, params, x = problem(dtype="float32")
+    q, k, v = (jnp.asarray(np.roll(x[:1], shift).reshape(1, 7, 2, 4)) for shift in range(3))
+    lr = jnp.full((1, 7, 2), 0.5)
+    borders = np.asarray([0, 2, 2, 7])
+    expected = REFERENCE.inner(spec, params, *map(np.asarray, (q, k, v, lr)), cu_seqlens=borders)
+    assert_close(JAX.inner(spec, params, q, k, v, lr, cu_seqlens=borders), expected, "float32")
+    under_jit = jax.jit(lambda cu_seqlens: JAX.inner(spec, params, q, k, v, lr, cu_seqlens=cu_seqlens))
+    assert_close(under_jit(jnp.asarray(borders, jnp.int32)), expected, "float32")
+
+
+def test_ragged_lengths_share_a_compilation():
+    spec, params, x = problem(dtype="float32")
+    heads = jnp.asarray(x.reshape(2, 7, 2, 4))
+    compiled.cache_clear()
+    for length in (5, 6, 7):
+        JAX.layer(spec, params, jnp.asarray(x[:, :length]))
+        JAX.inner(spec, params, *(heads[:, :length],) * 3, heads[:, :length, :, 0])
+    programs = [compiled(layer_around, JAX.inner_function, spec, form="dual"), compiled(inner_loop_with_remat, spec, form="dual")]
+    assert [program._cache_size() for program in programs] == [1, 1]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_keeps_its_dtype_outside_and_float32_inside(dtype):
+    spec, params, x = problem(dtype="float32")
+    y, state = JAX.layer(spec, params, jnp.asarray(x, dtype))
+    assert y.dtype == dtype
+    assert {z.dtype.name for z in leaves(state)} == {"float32", "int32"}
+    assert JAX.to_numpy(y).dtype == dtype
+
+
+def test_conversion_copies():
+    given = np.zeros(4)
+    taken = JAX.asarray(given)
+    given += 1
+    np.testing.assert_array_equal(taken, np.zeros(4))
+
+
+def test_64_bits_stay_without_the_global_flag():
+    spec, params, x = problem()
+    assert not jax.config.jax_enable_x64
+    assert [JAX.asarray(np.zeros(2, dtype)).dtype for dtype in ("float64", "int64", "float32")] == ["float64", "int64", "float32"]
+    y, state = JAX.layer(spec, params, jnp.asarray(x, jnp.float32))  # parameters in float64 make it compute so
+    assert (y.dtype, state.weights["W1"].dtype) == ("float32", "float64")
+    assert_close(state, REFERENCE.layer(spec, params, x.astype(np.float32))[1])
+
+
+def test_backward_memory_grows_with_the_root_of_the_length():
+    def backward_bytes(steps, scan):
+        def loss(weight, xs):
+            return jnp.sum(scan(lambda carry, x: (jnp.tanh(carry @ carry) + x[0], carry[0]), weight, (xs,))[1])
+
+        compiled = jax.jit(jax.grad(loss)).lower(jnp.ones((64, 64)), jnp.ones(steps)).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert backward_bytes(1024, jax.lax.scan) > 12 * backward_bytes(64, jax.lax.scan)
+    assert backward_bytes(1024, remat_scan) < 6 * backward_bytes(64, remat_scan)
+
+
+@pytest.mark.parametrize("steps", [1, 15, 16, 23])
+def test_remat_scan_is_a_scan(steps):
+    xs = (jnp.arange(steps), jnp.ones((steps, 2)))
+
+    def body(carry, x):
+        return carry + x[0], carry * x[1]
+
+    assert_close(remat_scan(body, jnp.int32(0), xs), jax.tree.map(np.asarray, jax.lax.scan(body, jnp.int32(0), xs)))
+
+
+def test_module_equals_the_backend_and_learns():
+    spec, _, x = problem(dtype="float32")
+    x = jnp.asarray(x)
+    layer = TTTLayer(spec, rngs=nnx.Rngs(3))
+    drawn = tttcore.init(spec, int(jax.random.bits(nnx.Rngs(3).params(), dtype=jnp.uint32)))
+    assert_close({name: getattr(layer, name)[...] for name in drawn}, drawn)
+    assert_close(nnx.jit(lambda layer, x: layer(x, form="primal"))(layer, x), REFERENCE.layer(spec, drawn, np.asarray(x)), "float32")
+    assert {z.shape for z in jax.tree.leaves(nnx.eval_shape(lambda: TTTLayer(spec, rngs=nnx.Rngs(0))))} == set(spec.param_shapes().values())
+
+    @nnx.jit
+    def step(layer):
+        loss, grads = nnx.value_and_grad(lambda layer: jnp.mean((layer(x)[0] - 1) ** 2))(layer)
+        nnx.update(layer, jax.tree.map(lambda value, grad: value - 1e-4 * grad, nnx.state(layer), grads))
+        return loss
+
+    assert step(layer) > step(layer)
+    graph, state = nnx.split(layer)
+    assert_close(nnx.merge(graph, state)(x), layer(x), "float32")
