@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -129,7 +129,7 @@ class LayerSpec:
         if version != SPEC_VERSION:
             raise InvalidInput("spec_version", got=version, expected=SPEC_VERSION, fix="write the spec again with this version of tttcore")
         if isinstance(values.get("inner"), list):
-            values["inner"] = Stack(tuple(Hidden(**layer) for layer in values["inner"]))
+            values["inner"] = Stack(tuple(explain_keywords(Hidden)(**layer) for layer in values["inner"]))
         return cls(**values)
 
     def _store(self, name: str, value: object) -> None:
@@ -139,6 +139,11 @@ class LayerSpec:
 LayerSpec.__init__ = explain_keywords(LayerSpec.__init__)
 
 _AXES: dict[str, Mapping[str, object]] = {"inner": INNER_MODELS, "loss": LOSSES, "views": VIEWS, "update": UPDATES}
+_METHODS = {
+    "loss": ("__call__", "gradient"),
+    "views": ("param_shapes", "project", "output"),
+    "update": ("inner_shapes", "layer_shapes", "scale", "gate"),
+}
 
 
 def _canonical(axis: str, value: object, registry: Mapping[str, object]) -> object:
@@ -148,17 +153,31 @@ def _canonical(axis: str, value: object, registry: Mapping[str, object]) -> obje
             raise InvalidInput(axis, got=repr(value), expected=f"one of {sorted(registry)} or an object", fix="use one of these names")
         return value
     if axis == "inner":
-        _check_stack(value)
+        value = _canonical_stack(value)
+    else:
+        _check_object(axis, value, registry)
     return next((name for name, known in registry.items() if known == value), value)
 
 
-def _check_stack(stack: object) -> None:
+def _check_object(axis: str, value: object, registry: Mapping[str, object]) -> None:
+    lacking = [method for method in _METHODS[axis] if not callable(getattr(value, method, None))]
+    if lacking or isinstance(value, type) or not isinstance(value, Hashable):
+        expected = f"one of {sorted(registry)} or a hashable object with {', '.join(_METHODS[axis])}"
+        raise InvalidInput(axis, got=repr(value), expected=expected, fix="pass an instance of a frozen dataclass with these methods")
+
+
+def _canonical_stack(stack: object) -> Stack:
     if not isinstance(stack, Stack):
         raise InvalidInput("inner", got=type(stack).__name__, expected="a name or a tttcore.Stack", fix="pass Stack((Hidden(4, 'gelu'), …))")
-    for layer in stack.hidden:
-        _at_least_one("expansion", layer.expansion)
-        if layer.activation not in ACTIVATIONS:
-            raise InvalidInput("activation", got=repr(layer.activation), expected=f"one of {sorted(ACTIVATIONS)}", fix="register it in ACTIVATIONS")
+    return Stack(tuple(map(_canonical_hidden, stack.hidden)))
+
+
+def _canonical_hidden(layer: object) -> Hidden:
+    if not isinstance(layer, Hidden):
+        raise InvalidInput("hidden layer", got=repr(layer), expected="a tttcore.Hidden", fix="pass Stack((Hidden(4, 'gelu'), …))")
+    if layer.activation not in ACTIVATIONS:
+        raise InvalidInput("activation", got=repr(layer.activation), expected=f"one of {sorted(ACTIVATIONS)}", fix="register it in ACTIVATIONS")
+    return Hidden(_at_least_one("expansion", layer.expansion), layer.activation)
 
 
 def _at_least_one(name: str, value: Any) -> int:

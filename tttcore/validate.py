@@ -14,6 +14,7 @@ from .inner_loop import FORMS
 from .keywords import refuse_unknown
 from .spec import LayerSpec
 from .state import State
+from .tree import paths
 
 Concrete = Callable[[Array], bool]
 """Whether an array's values can be read now."""
@@ -43,7 +44,7 @@ def params(given: object, shapes: Mapping[str, tuple[int, ...]], known: Mapping[
     named = cast("Mapping[str, Any]", given)
     refuse_unknown("params", named, known)
     for name, shape in shapes.items():
-        if name not in named:
+        if named.get(name) is None:
             raise InvalidInput("params", got=f"no {name!r}", expected=f"{name!r} of shape {shape}", fix="start from tttcore.init(spec, seed)")
         _shape(f"params[{name!r}]", named[name], shape, "by the spec")
         _floating(f"params[{name!r}]", named[name])
@@ -106,12 +107,15 @@ def state(spec: LayerSpec, given: object, rows: int, conv: bool, concrete: Concr
         raise InvalidInput(what, got=type(given).__name__, expected="a tttcore.State", fix="pass the state that a call returned, or None")
     shapes = spec.inner_model.weight_shapes(spec.heads, spec.head_dim)
     for part, arrays in (("weights", given.weights), ("grads", given.grads)):
-        if set(arrays) != set(shapes):
+        found = list(paths(arrays))
+        if found != sorted(shapes):
             fix = "pass a state made with this spec"
-            raise InvalidInput(f"{what}.{part}", got=sorted(arrays), expected=f"{sorted(shapes)} (a state of this spec)", fix=fix)
+            raise InvalidInput(f"{what}.{part}", got=found, expected=f"{sorted(shapes)} (a state of this spec)", fix=fix)
         for name, shape in shapes.items():
             _shape(f"{what}.{part}[{name!r}]", arrays[name], (rows, *shape), "[B, H, …] by the spec (one row a sequence)")
             _floating(f"{what}.{part}[{name!r}]", arrays[name])
+    if given.phase is None and what == "state":
+        raise InvalidInput("state.phase", got="None", expected="[B] integers (one a sequence)", fix="pass a state made with this spec")
     if given.phase is not None:
         _integers(f"{what}.phase", given.phase)
         _shape(f"{what}.phase", given.phase, (rows,), "[B] (one row a sequence)")
@@ -123,10 +127,13 @@ def state(spec: LayerSpec, given: object, rows: int, conv: bool, concrete: Concr
         raise InvalidInput(f"{what}.conv", got=got, expected=expected, fix="pass a state made with this spec, by the same call")
     if given.conv is not None:
         _shape(f"{what}.conv", given.conv, (rows, spec.conv_width - 1, spec.width), "[B, conv_width − 1, C]")
+        _floating(f"{what}.conv", given.conv)
 
 
 def cotangent(name: str, given: Array, like: Array) -> None:
     """A cotangent has the shape of what it belongs to."""
+    if given is None:
+        raise InvalidInput(name, got="None", expected="a cotangent of the output", fix=f"pass an array of shape {tuple(like.shape)}")
     _floating(name, given)
     _shape(name, given, like.shape, "as the output")
 

@@ -1,7 +1,8 @@
 """Which backends there are, found by entry points (group ``tttcore.backends``) without importing any of them.
 
 A distribution that registers a backend NAME and has an extra of the same name tells by that extra's requirements what the backend needs, so
-that a listing can say what is missing from package metadata alone.
+that a listing can say what is missing from package metadata alone. What is no distribution (a driver, a device) is told by a function that it
+registers under the same name in the group ``tttcore.requirements``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ..errors import BackendUnavailable, InvalidInput
 from .backend import Backend
 
 GROUP = "tttcore.backends"
+REQUIREMENTS = "tttcore.requirements"
 _BUILT_IN = {"numpy": "tttcore.backend.numpy_backend:BACKEND"}
 
 
@@ -29,7 +31,7 @@ class BackendInfo:
 
     @property
     def available(self) -> bool:
-        """Whether everything that the backend declares is installed."""
+        """Whether everything that the backend declares is here."""
         return not self.reason
 
 
@@ -39,7 +41,7 @@ def backends() -> dict[str, BackendInfo]:
     for entry in sorted(importlib.metadata.entry_points(group=GROUP)):
         known = found.get(entry.name)
         if known is None:
-            found[entry.name] = BackendInfo(entry.name, entry.value, _missing(entry))
+            found[entry.name] = BackendInfo(entry.name, entry.value, _missing(entry) or _unmet(entry))
         elif known.target != entry.value:
             reason = f"registered twice, as {known.target} and as {entry.value}: uninstall one of the two distributions"
             found[entry.name] = BackendInfo(entry.name, entry.value, reason)
@@ -58,7 +60,8 @@ def get_backend(name: str) -> Backend:
         raise InvalidInput("backend", got=repr(name), expected=f"one of {sorted(known)} or 'package.module:OBJECT'", fix="use one of these")
     info = known[name]
     if not info.available:
-        raise BackendUnavailable(name, got=info.reason.partition(":")[0], expected="everything it needs", fix=info.reason.partition(": ")[2])
+        got, _, fix = info.reason.partition(": ")
+        raise BackendUnavailable(name, got=got, expected="everything it needs", fix=fix)
     return _load(name, info)
 
 
@@ -66,6 +69,8 @@ def _load(name: str, info: BackendInfo) -> Backend:
     module, _, attribute = info.target.partition(":")
     try:
         backend = getattr(importlib.import_module(module), attribute)
+    except BackendUnavailable:
+        raise
     except Exception as error:
         got = f"{type(error).__name__}: {error}"
         raise BackendUnavailable(name, got=got, expected=f"{info.target} to import", fix=f"make `import {module}` work") from error
@@ -81,6 +86,16 @@ def _missing(entry: importlib.metadata.EntryPoint) -> str:
         return ""
     distribution = entry.dist.name if entry.dist else "tttcore"
     return f"{', '.join(absent)} not installed: pip install '{distribution}[{entry.name}]'"
+
+
+def _unmet(entry: importlib.metadata.EntryPoint) -> str:
+    """What the distribution's own check of that name says is missing; empty when nothing is, or when there is no check."""
+    for check in entry.dist.entry_points.select(group=REQUIREMENTS, name=entry.name) if entry.dist else ():
+        try:
+            return check.load()()
+        except ImportError as error:
+            return f"{check.value} does not import ({error}): install its distribution again"
+    return ""
 
 
 def _requirements(entry: importlib.metadata.EntryPoint) -> Iterator[str]:

@@ -27,13 +27,13 @@ class Layout:
 
 SAME = Layout(lambda x: x, lambda x: x)
 TRANSPOSED = Layout(lambda x: x.T, lambda x: x.T)
-COLUMN = Layout(lambda x: x[:, None], lambda x: x[:, 0])
+COLUMN = Layout(lambda x: x[:, None], lambda x: np.squeeze(x, 1))
 """[H] ↔ [H, 1]."""
-TRANSPOSED_MIDDLE = Layout(lambda x: x.T[:, None, :], lambda x: x[:, 0, :].T)
+TRANSPOSED_MIDDLE = Layout(lambda x: x.T[:, None, :], lambda x: np.squeeze(x, 1).T)
 """[M, N] ↔ [N, 1, M]."""
-MIDDLE = Layout(lambda x: x[:, None, :], lambda x: x[:, 0, :])
+MIDDLE = Layout(lambda x: x[:, None, :], lambda x: np.squeeze(x, 1))
 """[M, N] ↔ [M, 1, N]."""
-TRANSPOSED_LAST = Layout(lambda x: x.T[:, :, None], lambda x: x[:, :, 0].T)
+TRANSPOSED_LAST = Layout(lambda x: x.T[:, :, None], lambda x: np.squeeze(x, 2).T)
 """[M, N] ↔ [N, M, 1]."""
 
 Names = Mapping[str, tuple[str, Layout]]
@@ -43,13 +43,20 @@ Names = Mapping[str, tuple[str, Layout]]
 def to_ours(names: Names, theirs: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Their arrays under our names, in our order; a name that is not in the table is refused."""
     refuse_unknown("state_dict", theirs, [name for name, _ in names.values()])
-    return {ours: np.ascontiguousarray(layout.to_ours(as_numpy(theirs[name]))) for ours, (name, layout) in names.items() if name in theirs}
+    return {ours: _read(name, layout, as_numpy(theirs[name])) for ours, (name, layout) in names.items() if name in theirs}
 
 
 def to_theirs(names: Names, ours: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Our arrays under their names."""
     refuse_unknown("params", ours, names)
     return {names[name][0]: np.ascontiguousarray(names[name][1].to_theirs(as_numpy(x))) for name, x in ours.items()}
+
+
+def _read(name: str, layout: Layout, x: np.ndarray) -> np.ndarray:
+    try:
+        return np.ascontiguousarray(layout.to_ours(x))
+    except ValueError as error:  # an axis that we leave out is not there, or longer than 1
+        raise InvalidInput(f"state_dict[{name!r}]", got=x.shape, expected="the authors' layout", fix=f"mend its shape: {error}") from error
 
 
 def complete(params: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], names: Names) -> None:

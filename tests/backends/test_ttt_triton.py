@@ -1,0 +1,87 @@
+"""The Triton backend: in Triton's interpreter, on a GPU where there is one, compiled without one, and listed without a driver.
+
+Whether Triton interprets is settled when it is imported, so everything that imports it runs in a process of its own.
+"""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tttcore
+from ttt_triton.requirements import missing
+
+HERE = Path(__file__).parent
+SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}
+"""Bytes that one program may have, by architecture."""
+
+
+def python(*arguments, interpret=False):
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    if interpret:
+        environment["TRITON_INTERPRET"] = "1"
+    return subprocess.run([sys.executable, *map(str, arguments)], env=environment, cwd=HERE.parents[1], capture_output=True, text=True)
+
+
+@pytest.fixture
+def without_driver(monkeypatch):
+    def refuse(name):
+        raise OSError(name)
+
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+
+
+def test_in_the_interpreter():
+    run = python("-m", "pytest", "-p", "no:cacheprovider", HERE / "triton_checks.py", interpret=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_on_the_gpu(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    if reason := missing():
+        pytest.skip(reason.partition(":")[0])
+    run = python("-m", "pytest", "-p", "no:cacheprovider", HERE / "triton_checks.py")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_kernel_keeps_its_registers(record_property):
+    run = python(HERE / "triton_resources.py")
+    assert run.returncode == 0, run.stderr
+    for found in json.loads(run.stdout):
+        record_property(f"sm_{found['arch']} {found['dtype']}", found)
+        assert found["stack"] == 0, f"registers spill: {found}"
+        assert found["shared"] <= SHARED_MEMORY[found["arch"]], found
+
+
+@pytest.mark.usefixtures("without_driver")
+def test_the_registry_says_that_there_is_no_driver():
+    info = tttcore.backends()["triton"]
+    assert not info.available
+    assert info.reason.startswith("no NVIDIA driver: ")
+    with pytest.raises(tttcore.BackendUnavailable, match=r"got no NVIDIA driver; .* Fix: .* set TRITON_INTERPRET=1"):
+        tttcore.get_backend("triton")
+
+
+@pytest.mark.usefixtures("without_driver")
+def test_no_driver_is_needed_in_the_interpreter(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert tttcore.backends()["triton"].available
+
+
+def test_a_listing_imports_no_framework():
+    code = "import sys, tttcore; tttcore.backends(); assert not {'torch', 'triton', 'jax'} & set(sys.modules)"
+    assert python("-c", code).returncode == 0
+
+
+def test_tensors_on_the_cpu_are_refused_where_triton_compiles():
+    code = """if True:
+        import torch, tttcore
+        spec = tttcore.LayerSpec(width=8, heads=2)
+        tttcore.get_backend("ttt_triton:BACKEND").layer(spec, tttcore.init(spec, 0), torch.zeros(1, 3, 8))
+    """
+    assert "does not support device: got 'cpu'; expected 'cuda'. Fix: move the tensors to a GPU, or set" in python("-c", code).stderr
