@@ -51,11 +51,11 @@ def layer_around(
         views.k,
         views.v,
         lr,
-        state=None if state is None else state._replace(conv=None),
+        state=None if state is None else State(state.weights, state.grads, state.phase),
         form=form,
         mask=None if rows is None else rows.mask,
         cu_seqlens=None,
     )
     y = spec.views_rule.output(spec, params, packed, heads)
     y = y if rows is None else rows.scatter(y)
-    return cast(y, output_dtype(x, y.dtype)), end._replace(conv=views.conv)
+    return cast(y, output_dtype(x, y.dtype)), State(end.weights, end.grads, end.phase, views.conv)

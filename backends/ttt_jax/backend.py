@@ -50,7 +50,7 @@ def inner(
     cu_seqlens: jax.Array | None,
 ) -> tuple[jax.Array, State]:
     """Run the inner loop, differentiable in every floating-point argument; see ``tttcore.Backend.inner``."""
-    size = 1 if form == "decode" or cu_seqlens is not None else spec.mini_batch_size
+    size = 1 if cu_seqlens is not None else _step(spec, form, q)
     longest = None
     if cu_seqlens is not None and not isinstance(cu_seqlens, Tracer):
         longest = _round_up(longest_sequence(np.asarray(cu_seqlens)), spec.mini_batch_size)
@@ -75,13 +75,11 @@ def layer(
     positions: jax.Array | None,
 ) -> tuple[jax.Array, State]:
     """Run the whole layer as one compiled function; see ``tttcore.layer_around``."""
-    size = 1 if form == "decode" else spec.mini_batch_size
-
     def run(x: jax.Array, positions: jax.Array | None, mask: jax.Array | None) -> tuple[jax.Array, State]:
         return compiled(layer_around, inner, spec, form=form)(dict(params), x, state=state, mask=mask, positions=positions)
 
     with widened(params, x, state, positions):
-        return _padded(run, size, (x, positions), mask)
+        return _padded(run, _step(spec, form, x), (x, positions), mask)
 
 
 @functools.lru_cache(PROGRAMS)
@@ -105,6 +103,11 @@ def _padded(run: Callable[..., tuple[jax.Array, State]], size: int, tokens: tupl
     padded = (None if x is None else jnp.pad(x, ((0, 0), (0, extra), *((0, 0),) * (x.ndim - 2))) for x in (*tokens, mask))
     y, end = run(*padded)
     return y[:, :length], end
+
+
+def _step(spec: LayerSpec, form: str, tokens: jax.Array) -> int:
+    """Lengths are padded to a multiple of this: K, but a single token to decode stays one."""
+    return 1 if form == "decode" and tokens.shape[1] == 1 else spec.mini_batch_size
 
 
 def _round_up(length: int, size: int) -> int:

@@ -18,12 +18,14 @@ def remat_scan(body: Body, carry: Any, xs: tuple[jax.Array, ...]) -> tuple[Any, 
     """
     steps = xs[0].shape[0]
     size = _group_size(steps)
+    # Inside a scan the compiler cannot merge the second forward pass with the first, so the barriers against that (prevent_cse) are left out.
+    if size == 1:
+        return jax.lax.scan(jax.checkpoint(body, prevent_cse=False), carry, xs)
     full = steps - steps % size
 
     def group(carry: Any, part: tuple[jax.Array, ...]) -> tuple[Any, jax.Array]:
         return jax.lax.scan(body, carry, part)
 
-    # Inside a scan the compiler cannot merge the second forward pass with the first, so the barriers against that are left out.
     grouped = tuple(x[:full].reshape(full // size, size, *x.shape[1:]) for x in xs)
     carry, ys = jax.lax.scan(jax.checkpoint(group, prevent_cse=False), carry, grouped)
     ys = ys.reshape(full, *ys.shape[2:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Mapping
 
 import array_api_compat.torch
@@ -18,7 +19,15 @@ from tttcore.tree import leaves
 
 from .scan import checkpointed_scan
 
-NAMESPACES[torch.Tensor] = NAMESPACES[torch.nn.Parameter] = array_api_compat.torch
+
+def _cumulative_sum(x: torch.Tensor, /, *, axis: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """As the standard says. array-api-compat's looks for the namespace of x at each call, and ``torch.compile`` warns of how it does."""
+    return torch.cumsum(x, axis, dtype=dtype)
+
+
+NAMESPACE = types.ModuleType(array_api_compat.torch.__name__)
+NAMESPACE.__dict__.update(vars(array_api_compat.torch) | {"cumulative_sum": _cumulative_sum})
+NAMESPACES[torch.Tensor] = NAMESPACES[torch.nn.Parameter] = NAMESPACE
 
 
 def inner(

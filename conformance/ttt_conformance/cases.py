@@ -12,8 +12,8 @@ from tttcore import Hidden, LayerSpec, Stack, init
 from .corpus import excerpts
 from .problem import Problem
 
-SUBJECTS = ("inner", "layer", "text")
-"""The inner loop on draws, the layer on draws, the layer on the text of the standard library."""
+SUBJECTS = ("inner", "layer")
+"""The inner loop on random q, k, v, ℓ; the layer on real input, the text of the standard library as bytes, embedded."""
 
 INNER_MODELS: dict[str, str | Stack] = {"linear": "linear", "mlp": "mlp", "swiglu": Stack((Hidden(2, "swiglu"),))}
 
@@ -21,7 +21,7 @@ FLAVOURS = ("normal", "faint", "tied", "loud")
 """normal; faint: pre-activations of size 1e-4, where ε counts; tied: rows of equal entries; loud: inputs of size 30."""
 
 # Few shapes, many values: compilers work per shape.
-SHAPES = {"inner": ((2, 2, 4, 4), (1, 1, 6, 3), (2, 1, 4, 1)), "layer": ((2, 2, 4, 4), (1, 2, 6, 3)), "text": ((2, 2, 8, 16),)}
+SHAPES = {"inner": ((2, 2, 4, 4), (1, 1, 6, 3), (2, 1, 4, 1)), "layer": ((2, 2, 8, 16), (1, 2, 6, 3))}
 """(B, H, D, K) by subject; most laws use the first."""
 
 
@@ -38,15 +38,15 @@ class Case:
     seed: int
 
     @property
-    def whole(self) -> bool:
-        """Whether the case has two mini-batches and a ragged tail."""
-        return self.length == _whole(self.shape)[1]
+    def usual(self) -> bool:
+        """Whether the case is of its subject's first shape, with two mini-batches and a ragged tail."""
+        return (self.shape, self.length) == _whole(SHAPES[self.subject][0])
 
     @property
     def spec(self) -> LayerSpec:
-        """The layer's spec: shared Q/K, convolutions and gate in every second layer."""
+        """The layer's spec: shared Q/K, convolutions and gate in layers of the first shape."""
         _, heads, head_dim, size = self.shape
-        rich = self.subject != "inner" and self.shape == SHAPES[self.subject][0]
+        rich = self.subject == "layer" and self.shape == SHAPES["layer"][0]
         return LayerSpec(
             width=heads * head_dim, heads=heads, inner=INNER_MODELS[self.inner], mini_batch_size=size, base_lr=1.0, share_qk=rich, gate=rich
         )
@@ -64,8 +64,6 @@ class Case:
             q, k, v = (_flavoured(rng.normal(size=shape), self.flavour) for _ in range(3))
             inputs = (q, k, v, rng.uniform(0.05, 0.95, shape[:3]))
             params = {name: params[name] for name in spec.inner_shapes()}
-        elif self.subject == "layer":
-            inputs = (_flavoured(rng.normal(size=(batch, self.length, spec.width)), self.flavour),)
         else:
             embedding = rng.normal(size=(256, spec.width))
             inputs = (_flavoured(embedding[excerpts(rng, batch, self.length)], self.flavour),)
@@ -80,15 +78,13 @@ def cases(subject: str, inner: str, dtype: str) -> st.SearchStrategy[Case]:
 def cases_of_all_shapes(subject: str, inner: str, dtype: str) -> st.SearchStrategy[Case]:
     """As ``cases``, of all shapes, and for the inner loop of the lengths that matter to a mini-batch: 0, 1, K − 1, K, K + 1, 2K + 3.
 
-    In float64, and for the two inner models of the paper; elsewhere one shape serves.
+    For TTT-Linear: the shapes of other inner models are the same to whatever cuts sequences into mini-batches.
     """
-    if dtype != "float64" or inner not in {"linear", "mlp"}:
+    first, *others = SHAPES[subject]
+    if inner != "linear":
         return cases(subject, inner, dtype)
-    sizes = [_whole(shape) for shape in SHAPES[subject]]
-    if subject == "inner":
-        shape = SHAPES[subject][0]
-        sizes += [(shape, length) for length in (0, 1, shape[3] - 1, shape[3], shape[3] + 1)]
-    return _cases(subject, inner, dtype, sizes)
+    lengths = (0, 1, first[3] - 1, first[3], first[3] + 1) if subject == "inner" else ()
+    return _cases(subject, inner, dtype, [_whole(first), *map(_whole, others), *((first, length) for length in lengths)])
 
 
 def _whole(shape: tuple[int, int, int, int]) -> tuple[tuple[int, int, int, int], int]:

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from tttcore import Backend, BackendUnavailable, InvalidInput, backends, get_backend
 
@@ -25,7 +26,8 @@ def list_backends() -> None:
     """List every registered backend, and why one is unavailable."""
     grid = Table("backend", "where", "available")
     for info in backends().values():
-        grid.add_row(info.name, info.target, "yes" if info.available else info.reason)
+        # As text: in markup, the [torch] of a pip line would be a style.
+        grid.add_row(*map(Text, (info.name, info.target, "yes" if info.available else info.reason)))
     Console().print(grid)
 
 
@@ -47,8 +49,8 @@ def run_conform(
     console.print(table(report))
     if json is not None:
         report.write(json)
-        console.print(f"wrote {json}")
-    if not report.checked:
+        console.print(f"wrote {json}", markup=False)
+    if not report.checked and not report.broken:
         _usage("nothing was compared: every law is outside what the chosen backends claim")
     raise typer.Exit(BROKEN if report.broken else HELD)
 

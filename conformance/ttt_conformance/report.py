@@ -21,7 +21,7 @@ def table(report: Report) -> Group:
     for law in LAWS:
         row = [[result for result in report.results if (result.backend, result.law) == (backend, law)] for backend in backends]
         grid.add_row(law, *map(_summary, row))
-    return Group(grid, *(Panel(result.message, title=_place(result), title_align="left", border_style="red") for result in _first_broken(report)))
+    return Group(grid, *map(_panel, _first_broken(report)))
 
 
 def _summary(results: list[Result]) -> Text:
@@ -43,6 +43,11 @@ def _first_broken(report: Report) -> list[Result]:
     for result in report.broken:
         first.setdefault((result.backend, result.law), result)
     return list(first.values())
+
+
+def _panel(result: Result) -> Panel:
+    """What is broken, as text: in markup, the [B, T] of a message could be a style."""
+    return Panel(Text(result.message), title=Text(_place(result)), title_align="left", border_style="red")
 
 
 def _place(result: Result) -> str:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from tttcore import Backend, Unsupported
 
-from .laws import LAWS, Law, LawBroken, Trial
+from .laws import LAWS, Law, LawBroken, Scope, Trial
 from .results import BROKEN, HOLDS, NOT_CLAIMED, Report, Result
 
 DTYPES = ("float64", "float32")
@@ -30,22 +30,25 @@ class Cell:
 
 
 def cells(backends: Iterable[Backend]) -> list[Cell]:
-    """Every box of the matrix."""
-    return [
+    """Every box of the matrix, all laws of a spec and form together: a compiler that keeps few programs then compiles each once."""
+    backends = list(backends)
+    names = [backend.name for backend in backends]
+    every = [
         Cell(backend, law, form, scope.subject, inner, dtype)
         for backend in backends
         for law in LAWS.values()
         for scope in law.scopes
-        for dtype in _dtypes(backend, law)
+        for dtype in _dtypes(backend, scope)
         for inner in scope.inner
         for form in scope.forms
     ]
+    return sorted(every, key=lambda cell: (names.index(cell.backend.name), cell.subject, cell.inner, cell.form))
 
 
-def _dtypes(backend: Backend, law: Law) -> tuple[str, ...]:
-    """The dtypes to check a law in: those that the backend claims, the widest alone for most laws."""
+def _dtypes(backend: Backend, scope: Scope) -> tuple[str, ...]:
+    """The dtypes to check a law in: those that the backend claims, for most laws the widest of them."""
     claimed = tuple(dtype for dtype in DTYPES if backend.supports.dtypes is None or dtype in backend.supports.dtypes)
-    return claimed if law.every_dtype else claimed[:1]
+    return claimed if scope.every_dtype else claimed[:1]
 
 
 def conform(backends: Iterable[Backend], max_examples: int = MAX_EXAMPLES, progress: Callable[[Cell], None] | None = None) -> Report:

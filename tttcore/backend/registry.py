@@ -60,7 +60,7 @@ def get_backend(name: str) -> Backend:
         raise InvalidInput("backend", got=repr(name), expected=f"one of {sorted(known)} or 'package.module:OBJECT'", fix="use one of these")
     info = known[name]
     if not info.available:
-        got, _, fix = info.reason.partition(": ")
+        got, _, fix = info.reason.rpartition(": ")
         raise BackendUnavailable(name, got=got, expected="everything it needs", fix=fix)
     return _load(name, info)
 
@@ -93,8 +93,8 @@ def _unmet(entry: importlib.metadata.EntryPoint) -> str:
     for check in entry.dist.entry_points.select(group=REQUIREMENTS, name=entry.name) if entry.dist else ():
         try:
             return check.load()()
-        except ImportError as error:
-            return f"{check.value} does not import ({error}): install its distribution again"
+        except Exception as error:  # one broken distribution must not hide the others from the list
+            return f"{check.value} fails ({type(error).__name__}: {error}): install its distribution again"
     return ""
 
 

@@ -4,6 +4,7 @@ from .frozen import FROZEN
 from .gradients import GRADIENTS
 from .law import Law as Law
 from .law import LawBroken as LawBroken
+from .law import Scope as Scope
 from .law import Trial as Trial
 from .sequence import CAUSALITY, MASK, PACKED, REFERENCE, SPLIT
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,11 @@ def fresh(case: Case) -> Expected:
 def resumed(case: Case) -> Expected:
     """The case's problem continued from a state whose rows stand at different phases."""
     return expect(continued(case))
+
+
+def starts(case: Case, form: str) -> tuple[Callable[[Case], Expected], ...]:
+    """How a case is begun: resumed, and in the dual form fresh too, where a backend may know the phases. Each is another program to a compiler."""
+    return (resumed, fresh) if case.usual and form == "dual" else (resumed,)
 
 
 def continued(case: Case) -> Problem:

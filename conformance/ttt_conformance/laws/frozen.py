@@ -6,10 +6,9 @@ import functools
 
 from hypothesis import strategies as st
 
-from ..cases import INNER_MODELS
 from ..problem import Options, answer, gradient
 from ..vectors import Vector, files, load
-from .law import INNER, Law, Scope, Trial
+from .law import EVERY_INNER, LAYER, Law, Trial
 
 
 def check_frozen(trial: Trial, name: str) -> None:
@@ -37,6 +36,6 @@ FROZEN = Law(
     "frozen",
     "y, the final state and all gradients of the vectors that come with the suite, from rows at different phases",
     check_frozen,
-    (INNER, Scope("layer", tuple(INNER_MODELS))),
+    (EVERY_INNER, LAYER),
     draws=names,
 )

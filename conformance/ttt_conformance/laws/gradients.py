@@ -13,8 +13,8 @@ from tttcore.tree import leaves, paths, rebuild, tree_map
 from ..allowance import allowance
 from ..cases import Case
 from ..problem import Differentiable, Options, Outcome, Problem, differentiable, gradient, random_like
-from .expected import CACHED, fresh, resumed
-from .law import INNER, LAYER, Law, Scope, Trial
+from .expected import CACHED, fresh, resumed, starts
+from .law import EVERY_INNER, LAYER, Law, Trial
 
 
 class Direction(NamedTuple):
@@ -28,8 +28,7 @@ class Direction(NamedTuple):
 
 def check_gradients(trial: Trial, case: Case) -> None:
     """⟨x̄, u⟩ = ⟨ȳ, ∂f(x)·u⟩ for each argument x in turn, u random, with cotangents of y and of the final state."""
-    starts = {"inner": (fresh, resumed), "layer": (resumed,), "text": (fresh,)}[case.subject]
-    for start in starts:
+    for start in starts(case, trial.form):
         problem = start(case).problem
         bars, directions = oracle(case, start is resumed)
         names = list(paths(differentiable(problem)))
@@ -80,7 +79,7 @@ GRADIENTS = Law(
     "gradients",
     "⟨x̄, u⟩ = ⟨ȳ, ∂f(x)·u⟩ for every parameter and input x and the initial state, ȳ of y and of the final state; ∂f·u by complex step",
     check_gradients,
-    (INNER, LAYER, Scope("text", forms=("dual",))),
+    (EVERY_INNER, LAYER),
     gradients=True,
     cost=4,
 )

@@ -58,11 +58,12 @@ class Scope:
     subject: str
     inner: tuple[str, ...] = ("linear", "mlp")
     forms: tuple[str, ...] = ("primal", "dual", "decode")
+    every_dtype: bool = False
+    """Whether in every dtype that a backend claims, or in the widest only."""
 
 
-INNER = Scope("inner", tuple(INNER_MODELS))
-LAYER = Scope("layer")
-TEXT = Scope("text")
+INNER, LAYER = Scope("inner"), Scope("layer")
+EVERY_INNER = Scope("inner", tuple(INNER_MODELS))
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,6 @@ class Law:
     check: Check
     scopes: tuple[Scope, ...]
     draws: Draws = cases
-    every_dtype: bool = False
-    """Whether it is checked in every dtype that a backend claims, or in the widest only."""
     gradients: bool = False
     """Whether it needs a backend with gradients."""
     cost: int = 1

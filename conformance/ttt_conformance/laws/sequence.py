@@ -12,15 +12,14 @@ from tttcore.tree import tree_map
 
 from ..cases import Case, cases_of_all_shapes
 from ..problem import Options, Outcome, Problem, answer
-from .expected import CACHED, Expected, expect, fresh, resumed
-from .law import INNER, LAYER, TEXT, Law, LawBroken, Trial
+from .expected import CACHED, Expected, expect, fresh, resumed, starts
+from .law import INNER, LAYER, Law, LawBroken, Scope, Trial
 
 
 def check_reference(trial: Trial, case: Case) -> None:
     """fresh and resumed, against the reference."""
-    starts = {"resumed": resumed} | ({"from the initial state": fresh} if case.whole else {})
-    for name, start in starts.items():
-        expected = start(case)
+    for start in starts(case, trial.form):
+        expected, name = start(case), "resumed" if start is resumed else "from the initial state"
         got = answer(trial.backend, expected.problem, Options(trial.form))
         trial.compare(f"y and state {name}", got, expected.truth, expected.allowed)
         if got.y.dtype != expected.problem.dtype:
@@ -40,12 +39,12 @@ def check_split(trial: Trial, case: Case) -> None:
 
 def check_causality(trial: Trial, case: Case) -> None:
     """Other tokens from a place on leave every output before it as it was, bit for bit."""
-    problem = fresh(case).problem
+    problem = resumed(case).problem
     cut = int(case.rng(2).integers(0, case.length + 1))
     other = Case(case.subject, case.inner, case.dtype, case.shape, case.length, "normal", case.seed + 1).problem()
     inputs = tuple(np.concatenate([x[:, :cut], z[:, cut:]], axis=1) for x, z in zip(problem.inputs, other.inputs, strict=True))
     before = answer(trial.backend, problem, Options(trial.form)).y[:, :cut]
-    after = answer(trial.backend, Problem(problem.spec, problem.params, inputs), Options(trial.form)).y[:, :cut]
+    after = answer(trial.backend, Problem(problem.spec, problem.params, inputs, problem.state), Options(trial.form)).y[:, :cut]
     trial.compare(f"outputs before token {cut}", after, before, np.float64(0.0))
 
 
@@ -107,21 +106,20 @@ REFERENCE = Law(
     "reference",
     "primal ≡ dual ≡ decode ≡ reference: y and the final state, from the initial state and from rows at different phases",
     check_reference,
-    (INNER, LAYER, TEXT),
+    (Scope("inner", every_dtype=True), Scope("inner", ("swiglu",)), LAYER),
     draws=cases_of_all_shapes,
-    every_dtype=True,
 )
 SPLIT = Law(
     "split",
     "run(x₁ ⧺ x₂, s) ≡ run(x₂, s′) after run(x₁, s) → s′, cut anywhere, also inside a mini-batch",
     check_split,
-    (INNER, LAYER, TEXT),
+    (INNER, Scope("layer", forms=("dual", "decode"))),
 )
-CAUSALITY = Law("causality", "y_t does not depend on x_{t+1}, x_{t+2}, …, bit for bit", check_causality, (INNER, LAYER, TEXT))
+CAUSALITY = Law("causality", "y_t does not depend on x_{t+1}, x_{t+2}, …, bit for bit", check_causality, (INNER, LAYER))
 MASK = Law(
     "mask",
     "a padded batch ≡ each row's valid tokens alone (left, right and inner padding, NaN in it); y = 0 in the padding",
     check_mask,
-    (INNER, LAYER, TEXT),
+    (INNER, LAYER),
 )
 PACKED = Law("packed", "cu_seqlens ≡ each sequence alone, from a fresh state; empty sequences too", check_packed, (INNER,))

@@ -48,7 +48,7 @@ def vector(case: Case) -> Vector:
 
 def main() -> None:
     """Write every vector."""
-    chosen = [(subject, inner, 0) for subject in ("inner", "layer") for inner in INNER_MODELS] + [("layer", "linear", 1)]
+    chosen = [*(("inner", inner, 0) for inner in INNER_MODELS), ("layer", "linear", 0), ("layer", "linear", 1), ("layer", "mlp", 0)]
     for subject, inner, number in track(chosen, "vectors"):
         shape = SHAPES[subject][number]
         case = Case(subject, inner, "float64", shape, 2 * shape[3] + 3, "normal", 100 + number)
