@@ -75,6 +75,7 @@ def layer(
     positions: jax.Array | None,
 ) -> tuple[jax.Array, State]:
     """Run the whole layer as one compiled function; see ``tttcore.layer_around``."""
+
     def run(x: jax.Array, positions: jax.Array | None, mask: jax.Array | None) -> tuple[jax.Array, State]:
         return compiled(layer_around, inner, spec, form=form)(dict(params), x, state=state, mask=mask, positions=positions)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from tttcore import Backend, BackendUnavailable, InvalidInput, backends, get_backend
 
+from .processes import Share, conform_in_processes
 from .report import table
 from .results import Report
 from .runner import MAX_EXAMPLES, Cell, cells, conform
@@ -35,6 +37,7 @@ def list_backends() -> None:
 def run_conform(
     backend: Annotated[list[str] | None, typer.Option(help="NAME or package.module:OBJECT; repeatable. Default: all that are available.")] = None,
     max_examples: Annotated[int, typer.Option(min=1, help="Hypothesis draws for each law in each cell of the matrix.")] = MAX_EXAMPLES,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes to run in. Default: the machine's cores.")] = os.cpu_count() or 1,
     json: Annotated[Path | None, typer.Option(help="Write every result to this file.", dir_okay=False)] = None,
 ) -> None:
     """Check every law on every backend, on draws and on the text of the Python standard library.
@@ -44,8 +47,8 @@ def run_conform(
     console = Console()
     if json is not None and not json.absolute().parent.is_dir():
         _usage(f"--json: got {json}, in a folder that does not exist; expected a file in an existing folder. Fix: create {json.parent}.")
-    chosen = _chosen(backend or [name for name, info in backends().items() if info.available])
-    report = _with_progress(console, chosen, max_examples)
+    names = list(dict.fromkeys(backend or [name for name, info in backends().items() if info.available]))
+    report = _with_progress(console, names, _chosen(names), max_examples, jobs)
     console.print(table(report))
     if json is not None:
         report.write(json)
@@ -57,22 +60,26 @@ def run_conform(
 
 def _chosen(names: list[str]) -> list[Backend]:
     try:
-        return [get_backend(name) for name in dict.fromkeys(names)]
+        return [get_backend(name) for name in names]
     except (BackendUnavailable, InvalidInput) as error:
         _usage(str(error))
         raise
 
 
-def _with_progress(console: Console, chosen: list[Backend], max_examples: int) -> Report:
+def _with_progress(console: Console, names: list[str], chosen: list[Backend], max_examples: int, jobs: int) -> Report:
     columns = (SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=len(cells(chosen)))
+        task = progress.add_task("starting", total=len(cells(chosen)))
 
-        def step(cell: Cell) -> None:
-            what = f"{cell.backend.name}: {cell.law.name} ({cell.form}, {cell.subject}, {cell.inner}, {cell.dtype})"
-            progress.update(task, advance=1, description=what)
+        def before(cell: Cell) -> None:
+            progress.update(task, advance=1, description=f"{cell.backend.name}: {cell.law.name} ({cell.form}, {cell.subject}, {cell.inner})")
 
-        return conform(chosen, max_examples, step)
+        def after(share: Share, size: int) -> None:
+            progress.update(task, advance=size, description=f"{share.backend}: {share.form}, {share.subject}, {share.inner}")
+
+        if jobs == 1:
+            return conform(chosen, max_examples, before)
+        return conform_in_processes(names, max_examples, jobs, after)
 
 
 def _usage(message: str) -> None:

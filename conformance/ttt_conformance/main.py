@@ -15,6 +15,8 @@ def main() -> None:
         raise SystemExit(2)
     # The problems are tiny: several threads would only wait for one another. Read by OpenMP when a framework is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # And they are compiled by the hundred, run once or twice each.
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     from .cli import app
 
     app()

@@ -55,6 +55,8 @@ def test_a_shipped_vector_is_whole(path):
     assert {name: x.shape for name, x in problem.params.items()} == shapes
     assert problem.length > 2 * spec.mini_batch_size
     assert problem.state is not None
+    for state in (problem.state, found.truth.state, found.bars.state, found.gradients.state):
+        assert (state.conv is not None) == (subject == "layer" and spec.share_qk)
     assert problem.batch == 1 or len(set(problem.state.phase.tolist())) > 1, "rows at different phases"
     assert found.truth.y.shape == problem.inputs[0].shape
     assert {name: x.shape for name, x in found.gradients.params.items()} == shapes

@@ -19,7 +19,7 @@ from ttt_conformance.results import HOLDS, NOT_CLAIMED
 from ttt_conformance.runner import cells, run
 from tttcore import Backend, LayerSpec, State, get_backend, init, inner_loop, inner_params, layer_around
 from tttcore.complex_step import STEP
-from tttcore.inner_model import ACTIVATIONS
+from tttcore.inner_model import ACTIVATIONS, layer_norm
 from tttcore.tree import leaves, paths, tree_map
 
 NUMPY = get_backend("numpy")
@@ -211,7 +211,7 @@ def options_of(case, start):
     if start == "packed":
         problem = case.problem()
         row = Problem(problem.spec, problem.params, tuple(np.reshape(x, (1, -1, *x.shape[2:])) for x in problem.inputs))
-        return row, None, np.asarray([0, 4, 4, 5, row.length])
+        return row, None, np.minimum([0, 4, 4, 5, row.length], row.length)
     problem = case.problem() if start == "fresh" else continued(case)
     return problem, rng.random((problem.batch, problem.length)) < 0.6 if start == "mask" else None, None
 
@@ -310,6 +310,17 @@ def test_a_wide_state_widens_the_inner_loop(form):
         np.testing.assert_array_equal(x, y)
 
 
+def test_the_output_norm_of_a_narrow_layer_is_computed_in_float32():
+    """With an identity for projection, the layer's output is the float32 LayerNorm of the heads, rounded once."""
+    spec = LayerSpec(width=64, heads=2)
+    rng = np.random.default_rng(8)
+    params = {name: (x + rng.normal(size=x.shape)).astype(np.float16) for name, x in init(spec, 0).items()} | {"o_proj": np.eye(64, dtype=np.float16)}
+    heads = (30 + rng.normal(size=(2, 5, 2, 32))).astype(np.float16)
+    y = spec.views_rule.output(spec, params, rng.normal(size=(2, 5, 64)).astype(np.float16), heads)
+    joined, weight, bias = (x.astype(np.float32) for x in (heads.reshape(2, 5, 64), params["out_norm_weight"], params["out_norm_bias"]))
+    np.testing.assert_array_equal(y, layer_norm(joined, weight, bias, spec.eps).astype(np.float16))
+
+
 # Edges of shape.
 
 
@@ -356,10 +367,11 @@ def test_no_tokens_in_packed_sequences(form):
 @every_model
 @every_form
 def test_a_row_does_not_depend_on_its_batch(form, inner, subject):
-    problem, truth, allowed = expect(continued(case_of(subject, inner)))
+    problem, _, allowed = expect(continued(case_of(subject, inner)))
+    whole = answer(NUMPY, problem, Options(form))
     for row in range(problem.batch):
-        got = answer(NUMPY, problem.row(row, np.ones(problem.length, bool)), Options(form))
-        Trial(NUMPY, form).compare(f"row {row}", got, tree_map(lambda x, row=row: x[row : row + 1], truth), allowed)
+        alone = answer(NUMPY, problem.row(row, np.ones(problem.length, bool)), Options(form))
+        Trial(NUMPY, form).compare(f"row {row}", alone, tree_map(lambda x, row=row: x[row : row + 1], whole), allowed)
 
 
 @every_form
@@ -385,27 +397,44 @@ def test_positions_of_one_row_serve_all(form, shape, start):
     x = problem.inputs[0]
     every = np.broadcast_to(row, x.shape[:2])
     given = {"state": problem.state, "form": form, "mask": mask}
-    one, all_rows, default = (NUMPY.layer(problem.spec, problem.params, x, positions=p, **given) for p in (row, every, None))
+    one, all_rows = (NUMPY.layer(problem.spec, problem.params, x, positions=p, **given) for p in (row, every))
     for name, a, b in zip(paths(tuple(one)), leaves(tuple(one)), leaves(tuple(all_rows)), strict=True):
         np.testing.assert_array_equal(a, b, err_msg=name)
-    assert (one[0] != default[0]).any()
 
 
-@pytest.mark.parametrize(("subject", "start"), [(subject, start) for subject in STARTS for start in STARTS[subject]])
-@every_model
 @every_form
-def test_arguments_are_never_written_to(form, inner, subject, start):
-    problem, mask, cu_seqlens = options_of(case_of(subject, inner), start)
+def test_each_row_has_its_own_positions(form):
+    """Given as what they are by default, the phase and on, they change nothing; given otherwise in one row, they change that row."""
+    problem = continued(case_of("layer", "linear"))
+    x = problem.inputs[0]
+    counted = problem.state.phase[:, None] + np.arange(problem.length)
+    shifted = counted + np.asarray([[0], [1]])
+    default, same, other = (
+        NUMPY.layer(problem.spec, problem.params, x, state=problem.state, form=form, positions=p)[0] for p in (None, counted, shifted)
+    )
+    np.testing.assert_array_equal(same, default)
+    np.testing.assert_array_equal(other[0], default[0])
+    assert (other[1] != default[1]).any(axis=-1).all()
+
+
+@pytest.mark.parametrize("length", [11, 8, 0])
+@pytest.mark.parametrize(("subject", "start"), [(subject, start) for subject in STARTS for start in STARTS[subject]])
+@pytest.mark.parametrize("inner", ["linear", "mlp"])
+@every_form
+def test_arguments_are_never_written_to(form, inner, subject, start, length):
+    """Of a ragged tail, of whole mini-batches (which need no padding, so that a slice of an argument goes all the way), of no tokens."""
+    problem, mask, cu_seqlens = options_of(case_of(subject, inner, length=length), start)
     arguments = {"params": dict(problem.params), "inputs": problem.inputs, "state": problem.state, "mask": mask, "cu_seqlens": cu_seqlens}
     before = tree_map(np.copy, arguments)
     for x in leaves(arguments):
         x.flags.writeable = False
-    out = answer(NUMPY, Problem(problem.spec, arguments["params"], problem.inputs, problem.state), Options(form, mask, cu_seqlens))
+    out = call(Problem(problem.spec, arguments["params"], problem.inputs, problem.state), form, mask, cu_seqlens)
     assert list(paths(arguments)) == list(paths(before))
     for path, x, old in zip(paths(before), leaves(arguments), leaves(before), strict=True):
         np.testing.assert_array_equal(x, old, err_msg=path)
-    kept = [x for x in leaves(out) for given in leaves(arguments) if np.shares_memory(x, given)]
-    assert not kept, "what is returned must be the caller's own"
+    own = {name: arguments[name] for name in (("params", "inputs", "state") if length else ("params", "inputs"))}
+    kept = [path for x in leaves(out) for path, given in zip(paths(own), leaves(own), strict=True) if np.shares_memory(x, given)]
+    assert not kept, "what is returned is the caller's own; but a state without tokens is the state"
 
 
 def test_every_activation_is_in_the_definition():

@@ -14,7 +14,7 @@ from ..allowance import allowance
 from ..cases import Case
 from ..problem import Differentiable, Options, Outcome, Problem, differentiable, gradient, random_like
 from .expected import CACHED, fresh, resumed, starts
-from .law import EVERY_INNER, LAYER, Law, Trial
+from .law import INNER, Law, Scope, Trial
 
 
 class Direction(NamedTuple):
@@ -79,7 +79,7 @@ GRADIENTS = Law(
     "gradients",
     "⟨x̄, u⟩ = ⟨ȳ, ∂f(x)·u⟩ for every parameter and input x and the initial state, ȳ of y and of the final state; ∂f·u by complex step",
     check_gradients,
-    (EVERY_INNER, LAYER),
+    (INNER, Scope("layer", forms=("dual",))),
     gradients=True,
     cost=4,
 )
