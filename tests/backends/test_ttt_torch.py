@@ -11,11 +11,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from small import case_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ttt_torch.backend
 from ttt_conformance.allowance import allowance
-from ttt_conformance.cases import INNER_MODELS, SHAPES, Case
+from ttt_conformance.cases import INNER_MODELS
 from ttt_conformance.laws import Trial
 from ttt_conformance.laws.expected import continued
 from ttt_conformance.problem import Differentiable, Options, Outcome, Problem, gradient, random_like
@@ -28,11 +29,6 @@ FORMS = ("primal", "dual", "decode")
 TRIAL = Trial(BACKEND, "dual")
 every_form = pytest.mark.parametrize("form", FORMS)
 every_model = pytest.mark.parametrize("inner", INNER_MODELS)
-
-
-def case_of(subject, inner, shape=None, length=None, dtype="float64"):
-    shape = SHAPES[subject][0] if shape is None else shape
-    return Case(subject, inner, dtype, shape, 2 * shape[3] + 3 if length is None else length, "normal", 13)
 
 
 def module_of(problem, form="dual"):

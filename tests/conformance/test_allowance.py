@@ -15,7 +15,7 @@ from ttt_conformance.problem import Problem
 from tttcore import LayerSpec, get_backend
 from tttcore.tree import leaves, paths, tree_map
 
-SUBJECTS = ("inner", "layer", "text")
+SUBJECTS = ("inner", "layer")
 TRIAL = Trial(get_backend("numpy"), "dual")
 
 every_subject = pytest.mark.parametrize("subject", SUBJECTS)

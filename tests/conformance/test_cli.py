@@ -16,9 +16,10 @@ from ttt_conformance.runner import cells
 from tttcore import SPEC_VERSION, get_backend
 
 
-def ttt(*arguments):
-    """The command's outcome, on a terminal wide enough that nothing is folded."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "400", "TERM": "dumb"})
+def ttt(command, *arguments, jobs=1):
+    """The command's outcome, on a terminal wide enough that nothing is folded; in this process, where a test can change the suite."""
+    options = ["--jobs", jobs] if command == "conform" else []
+    return CliRunner().invoke(app, [command, *map(str, [*options, *arguments])], env={"COLUMNS": "400", "TERM": "dumb"})
 
 
 @pytest.fixture
@@ -92,6 +93,21 @@ def test_the_json(run):
     assert sum(result["seconds"] for result in results) <= content["seconds"]
 
 
+def test_processes_find_the_same(folder):
+    """Every number but the seconds, in two processes and in one."""
+    claims = "supports=tttcore.Supports(forms=('dual',), inner=('linear',), mask=False)"
+    backend_module(folder, "small_backend", f"BACKEND = dataclasses.replace(BASE, name='small', {claims})")
+    found = []
+    for jobs in (1, 2):
+        path = folder / f"report-{jobs}.json"
+        result = ttt("conform", "--backend", "small_backend:BACKEND", "--max-examples", 1, "--json", path, jobs=jobs)
+        assert result.exit_code == 0, result.output
+        rows = json.loads(path.read_text(encoding="utf-8"))["results"]
+        found.append(sorted(tuple(value for name, value in row.items() if name != "seconds") for row in rows))
+    assert found[0] == found[1]
+    assert len(found[0]) == len(cells([get_backend("small_backend:BACKEND")]))
+
+
 @pytest.mark.usefixtures("frozen_only")
 @pytest.mark.parametrize("name", ["eta_transposed", "no_1_over_d", "torch_eta_transposed"])
 def test_a_wrong_backend_exits_with_1(name, tmp_path):
@@ -142,6 +158,7 @@ def test_that_nothing_is_compared_is_an_error(folder, claims):
         (["conform", "--json", "no/such/folder/report.json"], "in a folder that does not exist; expected a file in an existing folder. Fix: create "),
         (["conform", "--json", "."], "is a directory"),
         (["conform", "--max-examples", "0"], "Invalid value for '--max-examples': "),
+        (["conform", "--jobs", "0"], "Invalid value for '--jobs': "),
         (["conform", "--max-examples", "many"], "Invalid value for '--max-examples': "),
         (["conform", "--backends", "numpy"], "No such option: --backends"),
         (["conform", "numpy"], "Got unexpected extra argument"),

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from small import case_of
 
 from ttt_conformance.allowance import allowance
-from ttt_conformance.cases import INNER_MODELS, SHAPES, Case
+from ttt_conformance.cases import INNER_MODELS
 from ttt_conformance.laws import Trial
 from ttt_conformance.laws.expected import continued
 from ttt_conformance.laws.gradients import derivative, oracle
@@ -33,11 +34,6 @@ def numbers(largest):
 
 every_subject = pytest.mark.parametrize("subject", ["inner", "layer"])
 every_model = pytest.mark.parametrize("inner", INNER_MODELS)
-
-
-def case_of(subject, inner):
-    shape = SHAPES[subject][0]
-    return Case(subject, inner, "float64", shape, 2 * shape[3] + 3, "normal", 12)
 
 
 def test_the_derivative_of_known_functions():
