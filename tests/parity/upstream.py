@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,9 @@ from safetensors import safe_open
 
 from tttcore import Backend, State, backends, directional_derivative, get_backend, layer_around, upstream
 from tttcore.inner_loop import inner_loop
+
+# The block around a layer is computed here, in the backend's own float64.
+os.environ.setdefault("JAX_ENABLE_X64", "1")
 
 FORMS = ("primal", "dual", "decode")
 GELU_CONSTANTS = 2e-9

@@ -82,8 +82,7 @@ def test_every_form_has_the_same_derivative(subject, inner):
 
 
 @every_subject
-@every_model
-@pytest.mark.parametrize("carried", [True, False])
+@pytest.mark.parametrize(("inner", "carried"), [*((inner, True) for inner in INNER_MODELS), ("linear", False)])
 def test_equals_automatic_differentiation(subject, inner, carried):
     """Every argument and the carried state, with cotangents of y and of the final state; autograd through the plain loop."""
     case = case_of(subject, inner)
