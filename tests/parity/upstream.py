@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from block import block
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from safetensors import safe_open
 
@@ -234,7 +235,7 @@ def main() -> None:
     paths = sorted(given.folder.rglob("*.safetensors"))
     for name in names:
         backend = get_backend(name)
-        for path in paths:
+        for path in track(paths, name):
             for dtype in ("float64", "float32"):
                 file = read(path, dtype)
                 run = kind(file)
