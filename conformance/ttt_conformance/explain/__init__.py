@@ -1,0 +1,3 @@
+"""Why a law is broken: what was compared, and a script that shows it with NumPy alone."""
+
+from .evidence import Evidence as Evidence
