@@ -14,6 +14,7 @@ from .complex_step import directional_derivative as directional_derivative
 from .complex_step import inner_derivative as inner_derivative
 from .complex_step import layer_derivative as layer_derivative
 from .errors import BackendUnavailable as BackendUnavailable
+from .errors import InvalidAnswer as InvalidAnswer
 from .errors import InvalidInput as InvalidInput
 from .errors import UnknownKeyword as UnknownKeyword
 from .errors import Unsupported as Unsupported

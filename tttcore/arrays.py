@@ -23,8 +23,11 @@ def namespace(*arrays: Array) -> Namespace:
 
 
 def is_floating(x: Array) -> bool:
-    """Whether x holds real or complex floating-point numbers."""
-    return bool(namespace(x).isdtype(x.dtype, ("real floating", "complex floating")))
+    """Whether x holds real or complex floating-point numbers that its namespace knows (NumPy does not know bfloat16)."""
+    try:
+        return bool(namespace(x).isdtype(x.dtype, ("real floating", "complex floating")))
+    except TypeError:
+        return False
 
 
 def is_complex(x: Array) -> bool:

@@ -27,6 +27,14 @@ class Unsupported(NotImplementedError):
         self.field = field
 
 
+class InvalidAnswer(RuntimeError):
+    """A backend returned something that is no answer: not an output or a state of the shapes that the spec asks for."""
+
+    def __init__(self, backend: str, *, what: str, got: object, expected: object, fix: str) -> None:
+        super().__init__(f"backend {backend!r} returned a wrong {what}: got {got}; expected {expected}. Fix: {fix}.")
+        self.backend = backend
+
+
 class BackendUnavailable(ImportError):
     """A registered backend cannot be loaded here; the message holds the line that mends it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .arrays import Array, arange, cast, output_dtype
 from .sequence import Rows
@@ -12,8 +12,8 @@ from .state import State
 if TYPE_CHECKING:
     from .spec import LayerSpec
 
-Inner = Callable[..., tuple[Array, State]]
-"""inner(spec, params, q, k, v, lr, state=…, form=…, mask=…, cu_seqlens=None) → (y, state)."""
+Inner = Callable[..., tuple[Array, Any]]
+"""inner(spec, params, q, k, v, lr, state=…, form=…, mask=…, cu_seqlens=None) → (y, state); the state None from one that has none."""
 
 
 def layer_around(
@@ -26,8 +26,8 @@ def layer_around(
     form: str = "dual",
     mask: Array | None = None,
     positions: Array | None = None,
-) -> tuple[Array, State]:
-    """y = output(inner(views(x), ℓ(x))) and the state after the last token; nothing is checked here (``validate`` does).
+) -> tuple[Array, Any]:
+    """y = output(inner(views(x), ℓ(x))) and the state after the last token (None if ``inner`` has none); nothing is checked here (``validate`` does).
 
     x, y ``[B, T, C]``, mask ``[B, T]`` bool, positions ``[B, T]`` or ``[1, T]`` int for RoPE alone (default: tokens read so far).
     Masked tokens are packed away first, so convolutions, phases and positions never see them; their y is 0.
@@ -58,4 +58,4 @@ def layer_around(
     )
     y = spec.views_rule.output(spec, params, packed, heads)
     y = y if rows is None else rows.scatter(y)
-    return cast(y, output_dtype(x, y.dtype)), State(end.weights, end.grads, end.phase, views.conv)
+    return cast(y, output_dtype(x, y.dtype)), None if end is None else State(end.weights, end.grads, end.phase, views.conv)

@@ -110,7 +110,7 @@ class LayerSpec:
         """The spec as JSON, with ``spec_version``. An axis given as an object must stand in its registry (``INNER_MODELS`` excepted)."""
         fields: dict[str, object] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         if isinstance(self.inner, Stack):
-            fields["inner"] = [dataclasses.asdict(layer) for layer in self.inner.hidden]
+            fields["inner"] = dataclasses.asdict(self.inner)
         for axis in ("loss", "views", "update"):
             if not isinstance(fields[axis], str):
                 raise InvalidInput(
@@ -128,8 +128,10 @@ class LayerSpec:
         version = values.pop("spec_version", None)
         if version != SPEC_VERSION:
             raise InvalidInput("spec_version", got=version, expected=SPEC_VERSION, fix="write the spec again with this version of tttcore")
-        if isinstance(values.get("inner"), list):
-            values["inner"] = Stack(tuple(explain_keywords(Hidden)(**layer) for layer in values["inner"]))
+        if isinstance(values.get("inner"), dict):
+            stack = cast("dict[str, Any]", values["inner"])
+            hidden = tuple(explain_keywords(Hidden)(**layer) for layer in stack.pop("hidden", ()))
+            values["inner"] = explain_keywords(Stack)(hidden, **stack)
         return cls(**values)
 
     def _store(self, name: str, value: object) -> None:
@@ -169,7 +171,10 @@ def _check_object(axis: str, value: object, registry: Mapping[str, object]) -> N
 def _canonical_stack(stack: object) -> Stack:
     if not isinstance(stack, Stack):
         raise InvalidInput("inner", got=type(stack).__name__, expected="a name or a tttcore.Stack", fix="pass Stack((Hidden(4, 'gelu'), …))")
-    return Stack(tuple(map(_canonical_hidden, stack.hidden)))
+    for name in ("bias", "residual_norm"):
+        if not isinstance(getattr(stack, name), bool):
+            raise InvalidInput(f"inner.{name}", got=repr(getattr(stack, name)), expected="True or False", fix=f"pass {name}=bool(…)")
+    return dataclasses.replace(stack, hidden=tuple(map(_canonical_hidden, stack.hidden)))
 
 
 def _canonical_hidden(layer: object) -> Hidden:

@@ -27,23 +27,29 @@ Run = Callable[[Problem], Tree]
 """A problem → a tree of arrays, computed by the reference's primal form in the problem's precision."""
 
 
-def allowance(problem: Problem, truth: Tree, run: Run) -> Tree:
-    """for each array of ``truth``, how far an answer in the problem's precision may be from it: one number an array, the largest over it."""
-    step = float(np.finfo(problem.dtype).eps)
+def allowance(problem: Problem, truth: Tree, run: Run, step: float | None = None) -> Tree:
+    """For each array of ``truth``, how far an answer in the problem's precision may be from it: one number an array, the largest over it.
+
+    ``step``: one rounding step, relative, of tokens narrower than the precision that ``run`` computes in; else that precision's own.
+    """
+    step = float(np.finfo(problem.dtype).eps) if step is None else step
     rng = np.random.default_rng(0)
     worst = [0.0 for _ in leaves(truth)]
     for sample in range(SAMPLES):
         disturbed = problem if sample == 0 else problem.map(lambda x: _disturbed(x, step, rng))
-        errors = map(_distance, leaves(run(disturbed)), leaves(truth))
+        errors = map(distance, leaves(run(disturbed)), leaves(truth))
         worst = [max(old, new) for old, new in zip(worst, errors, strict=True)]
     return rebuild(truth, _numbers(worst, truth, step))
 
 
 def _disturbed(x: np.ndarray, step: float, rng: np.random.Generator) -> np.ndarray:
-    return (x * (1 + step * rng.choice([-1, 0, 1], x.shape))).astype(x.dtype)
+    """Moved by a rounding step or not at all; a denormal number may count as zero."""
+    moved = x * (1 + step * rng.choice([-1, 0, 1], x.shape))
+    return np.where(np.abs(x) < np.finfo(x.dtype).tiny, 0, moved).astype(x.dtype)
 
 
-def _distance(x: np.ndarray, truth: np.ndarray) -> float:
+def distance(x: np.ndarray, truth: np.ndarray) -> float:
+    """The largest difference."""
     return float(np.max(np.abs(x.astype(np.float64) - truth), initial=0.0))
 
 

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 from hypothesis import strategies as st
 
-from tttcore import Hidden, LayerSpec, Stack, init
+from tttcore import Hidden, LayerSpec, Stack, Supports, init
 
 from .corpus import excerpts
 from .problem import Problem
+from .shapes import SHAPES, VARIANTS, Shape, Sized, shapes_within
 
-SUBJECTS = ("inner", "layer")
-"""The inner loop on random q, k, v, ℓ; the layer on real input, the text of the standard library as bytes, embedded."""
-
-INNER_MODELS: dict[str, str | Stack] = {"linear": "linear", "mlp": "mlp", "swiglu": Stack((Hidden(2, "swiglu"),))}
+INNER_MODELS: dict[str, str | Stack] = {
+    "linear": "linear",
+    "mlp": "mlp",
+    "swiglu": Stack((Hidden(2, "swiglu"),)),
+    "deep": Stack((Hidden(1, "silu"), Hidden(2, "gelu"))),
+    "bare": Stack(bias=False, residual_norm=False),
+}
 
 FLAVOURS = ("normal", "faint", "tied", "loud")
 """normal; faint: pre-activations of size 1e-4, where ε counts; tied: rows of equal entries; loud: inputs of size 30."""
-
-# Few shapes, many values: compilers work per shape.
-SHAPES = {"inner": ((2, 2, 4, 4), (1, 1, 6, 3), (2, 1, 4, 1)), "layer": ((2, 2, 8, 16), (1, 2, 6, 3))}
-"""(B, H, D, K) by subject; most laws use the first."""
+HOSTILE = ("zero", "denormal", "tiny", "huge", "steep")
+"""zero: all tokens 0; denormal, tiny (1e-10) and huge (an eighth of the dtype's exponents) tokens; steep: steps a thousand times too long."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Case:
     subject: str
     inner: str
     dtype: str
-    shape: tuple[int, int, int, int]
+    shape: Shape
     length: int
     flavour: str
     seed: int
@@ -40,71 +44,111 @@ class Case:
     @property
     def usual(self) -> bool:
         """Whether the case is of its subject's first shape, with two mini-batches and a ragged tail."""
-        return (self.shape, self.length) == _whole(SHAPES[self.subject][0])
+        return self.shape == SHAPES[self.subject][0] and self.length == self.shape.whole
 
     @property
     def spec(self) -> LayerSpec:
-        """The layer's spec: shared Q/K, convolutions and gate in layers of the first shape."""
-        _, heads, head_dim, size = self.shape
-        rich = self.subject == "layer" and self.shape == SHAPES["layer"][0]
+        """The layer's spec."""
+        shape = self.shape
+        options: dict[str, Any] = {"base_lr": 1.0} | VARIANTS[shape.variant]
         return LayerSpec(
-            width=heads * head_dim, heads=heads, inner=INNER_MODELS[self.inner], mini_batch_size=size, base_lr=1.0, share_qk=rich, gate=rich
+            width=shape.heads * shape.head_dim, heads=shape.heads, inner=INNER_MODELS[self.inner], mini_batch_size=shape.mini_batch, **options
         )
+
+    def __str__(self) -> str:
+        """The case in the letters of the mathematics."""
+        batch, heads, head_dim, size, _ = self.shape
+        return f"B = {batch}, T = {self.length}, H = {heads}, D = {head_dim}, K = {size}, {self.flavour} input, seed {self.seed}"
 
     def rng(self, purpose: int = 0) -> np.random.Generator:
         """Random numbers of this case; another purpose, other numbers."""
         return np.random.default_rng([self.seed, purpose])
 
     def problem(self) -> Problem:
-        """The problem, in the case's dtype."""
-        rng, spec, batch = self.rng(), self.spec, self.shape[0]
+        """The problem, tokens in the case's dtype, parameters too if that has float32's width at least."""
+        rng, spec, batch = self.rng(), self.spec, self.shape.batch
         params = {name: _lively(rng, name, value, self.flavour) for name, value in init(spec, self.seed, np.float64).items()}
+        dtype, wide = dtypes_of(self.dtype)
         if self.subject == "inner":
             shape = (batch, self.length, spec.heads, spec.head_dim)
-            q, k, v = (_flavoured(rng.normal(size=shape), self.flavour) for _ in range(3))
+            q, k, v = (_flavoured(rng.normal(size=shape), self.flavour, wide) for _ in range(3))
             inputs = (q, k, v, rng.uniform(0.05, 0.95, shape[:3]))
             params = {name: params[name] for name in spec.inner_shapes()}
         else:
             embedding = rng.normal(size=(256, spec.width))
-            inputs = (_flavoured(embedding[excerpts(rng, batch, self.length)], self.flavour),)
-        return Problem(spec, params, inputs).map(lambda x: x.astype(self.dtype))
+            inputs = (_flavoured(embedding[excerpts(rng, batch, self.length)], self.flavour, wide),)
+        params = {name: value.astype(wide) for name, value in params.items()}
+        return Problem(spec, params, tuple(x.astype(dtype) for x in inputs))
 
 
-def cases(subject: str, inner: str, dtype: str) -> st.SearchStrategy[Case]:
-    """Cases of two mini-batches and a ragged tail, of one shape."""
-    return _cases(subject, inner, dtype, [_whole(SHAPES[subject][0])])
+def dtypes_of(name: str) -> tuple[np.dtype[Any], np.dtype[Any]]:
+    """The dtype of tokens by name, and the one of parameters and states that goes with it: float32 at the least."""
+    dtype = np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+    return dtype, dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
 
 
-def cases_of_all_shapes(subject: str, inner: str, dtype: str) -> st.SearchStrategy[Case]:
+@dataclass(frozen=True)
+class Setting:
+    """What a cell of the matrix fixes of its cases: also the claims, which bound the sizes, and whether ``few`` shapes are enough."""
+
+    subject: str
+    inner: str
+    dtype: str
+    supports: Supports
+    few: bool = False
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shapes to draw from; most laws use the first one."""
+        within = shapes_within(self.supports, self.subject)
+        return within[:1] if self.few else within
+
+
+def cases(setting: Setting, shapes: tuple[Shape, ...] = ()) -> st.SearchStrategy[Case]:
+    """Cases of two mini-batches and a ragged tail, of the first shape or of other ``shapes``."""
+    return _cases(setting, list(map(_whole, shapes or setting.shapes[:1])), FLAVOURS)
+
+
+def hostile_cases(setting: Setting) -> st.SearchStrategy[Case]:
+    """As ``cases``, of hostile numbers."""
+    return _cases(setting, [_whole(setting.shapes[0])], HOSTILE)
+
+
+def cases_of_all_shapes(setting: Setting) -> st.SearchStrategy[Case]:
     """As ``cases``, of all shapes, and for the inner loop of the lengths that matter to a mini-batch: 0, 1, K − 1, K, K + 1, 2K + 3.
 
     For TTT-Linear: the shapes of other inner models are the same to whatever cuts sequences into mini-batches.
     """
-    first, *others = SHAPES[subject]
-    if inner != "linear":
-        return cases(subject, inner, dtype)
-    lengths = (0, 1, first[3] - 1, first[3], first[3] + 1) if subject == "inner" else ()
-    return _cases(subject, inner, dtype, [_whole(first), *map(_whole, others), *((first, length) for length in lengths)])
+    first, *others = setting.shapes
+    if setting.inner != "linear":
+        return cases(setting)
+    size = first.mini_batch
+    lengths = (0, 1, size - 1, size, size + 1) if setting.subject == "inner" else ()
+    return _cases(setting, [_whole(first), *map(_whole, others), *((first, length) for length in lengths)], FLAVOURS)
 
 
-def _whole(shape: tuple[int, int, int, int]) -> tuple[tuple[int, int, int, int], int]:
-    return shape, 2 * shape[3] + 3
+def _whole(shape: Shape) -> Sized:
+    return shape, shape.whole
 
 
-def _cases(subject: str, inner: str, dtype: str, sizes: list[tuple[tuple[int, int, int, int], int]]) -> st.SearchStrategy[Case]:
-    def build(size: tuple[tuple[int, int, int, int], int], flavour: str, seed: int) -> Case:
-        return Case(subject, inner, dtype, *size, flavour, seed)
+def _cases(setting: Setting, sizes: list[Sized], flavours: tuple[str, ...]) -> st.SearchStrategy[Case]:
+    def build(size: Sized, flavour: str, seed: int) -> Case:
+        return Case(setting.subject, setting.inner, setting.dtype, *size, flavour, seed)
 
-    return st.builds(build, st.sampled_from(sizes), st.sampled_from(FLAVOURS), st.integers(0, 2**31))
+    return st.builds(build, st.sampled_from(sizes), st.sampled_from(flavours), st.integers(0, 2**31))
 
 
-def _flavoured(x: np.ndarray, flavour: str) -> np.ndarray:
+def _flavoured(x: np.ndarray, flavour: str, dtype: np.dtype[Any]) -> np.ndarray:
     if flavour == "tied":
         return np.broadcast_to(x[..., :1], x.shape)
-    return 30 * x if flavour == "loud" else x
+    smallest, largest = (float(number) for number in (np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max))
+    size = {"loud": 30.0, "zero": 0.0, "denormal": 8 * smallest, "tiny": 1e-10, "huge": largest**0.125}.get(flavour, 1.0)
+    return size * x
 
 
 def _lively(rng: np.random.Generator, name: str, value: np.ndarray, flavour: str) -> np.ndarray:
     """Parameters away from their start, so that every term of the mathematics shows in the outputs."""
     noise = rng.normal(size=value.shape)
+    if flavour == "steep" and name == "token_lr_offset":
+        return value + 1e3
     return 1e-4 * noise if flavour == "faint" and name[0] in "Wb" else value + 0.4 * noise

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from tttcore import Backend, LayerSpec, State, get_backend
@@ -57,7 +58,7 @@ class Problem:
         """``function`` on every floating-point array."""
 
         def on_floats(x: np.ndarray) -> np.ndarray:
-            return function(x) if np.issubdtype(x.dtype, np.floating) else x
+            return function(x) if is_floating(x) else x
 
         return replace(
             self,
@@ -67,11 +68,16 @@ class Problem:
         )
 
 
+def is_floating(x: np.ndarray) -> bool:
+    """Whether x holds floating-point numbers, bfloat16 (which NumPy does not know) included."""
+    return x.dtype == ml_dtypes.bfloat16 or np.issubdtype(x.dtype, np.floating)
+
+
 class Outcome(NamedTuple):
-    """What a call returned, in NumPy."""
+    """What a call returned, in NumPy; the state is None from a backend that has none."""
 
     y: np.ndarray
-    state: State
+    state: Any
 
 
 class Differentiable(NamedTuple):
@@ -103,14 +109,25 @@ class Options(NamedTuple):
 
 def answer(backend: Backend, problem: Problem, options: Options) -> Outcome:
     """The backend's own y and final state."""
-    inputs = [backend.asarray(x) for x in problem.inputs]
-    given: dict[str, Any] = {"state": problem.state, "form": options.form, "mask": options.mask}
-    if problem.subject == "inner":
-        call, given["cu_seqlens"] = backend.inner, options.cu_seqlens
-    else:
-        call = backend.layer
-    y, state = call(problem.spec, problem.params, *inputs, **given)
-    return Outcome(backend.to_numpy(y), tree_map(backend.to_numpy, state))
+    inputs = tuple(backend.asarray(x) for x in problem.inputs)
+    found = call_native(backend, problem.spec, {"params": problem.params, "inputs": inputs, "state": problem.state}, options)
+    return tree_map(backend.to_numpy, found)
+
+
+def call_native(backend: Backend, spec: LayerSpec, arguments: Mapping[str, Any], options: Options) -> Outcome:
+    """(y, state) as the backend's own arrays; ``inputs`` among the arguments are its own too."""
+    inputs, given = arguments["inputs"], {"state": arguments["state"], "form": options.form, "mask": options.mask}
+    if len(inputs) == 1:
+        return Outcome(*backend.layer(spec, arguments["params"], *inputs, **given))
+    return Outcome(*backend.inner(spec, arguments["params"], *inputs, **given, cu_seqlens=options.cu_seqlens))
+
+
+class Call(NamedTuple):
+    """One call of a backend, and what it returned."""
+
+    problem: Problem
+    options: Options
+    got: Outcome
 
 
 def gradient(backend: Backend, problem: Problem, options: Options, bars: Outcome) -> Differentiable:
@@ -126,11 +143,12 @@ def gradient(backend: Backend, problem: Problem, options: Options, bars: Outcome
         state_bar=bars.state,
         form=options.form,
         mask=options.mask,
+        **({} if options.cu_seqlens is None else {"cu_seqlens": options.cu_seqlens}),
     )
     params, *cotangents, state = tree_map(backend.to_numpy, tuple(found))
     return Differentiable(params, tuple(cotangents), state)
 
 
-def reference(problem: Problem, mask: np.ndarray | None = None) -> Outcome:
+def reference(problem: Problem, mask: np.ndarray | None = None, cu_seqlens: np.ndarray | None = None) -> Outcome:
     """The NumPy reference's answer by the primal form, the definition, in the problem's own precision."""
-    return answer(get_backend("numpy"), problem, Options("primal", mask))
+    return answer(get_backend("numpy"), problem, Options("primal", mask, cu_seqlens))

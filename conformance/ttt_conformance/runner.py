@@ -1,79 +1,79 @@
-"""Backends × laws × forms × subjects: the run itself."""
+"""The run itself: the laws of a cell on hypothesis draws; of every broken law the smallest failure is looked for and explained."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tttcore import Backend, Unsupported
+from tttcore import Backend, InvalidInput, Unsupported
 
-from .laws import LAWS, Law, LawBroken, Scope, Trial
-from .results import BROKEN, HOLDS, NOT_CLAIMED, Report, Result
-
-DTYPES = ("float64", "float32")
-MAX_EXAMPLES = 8
+from .laws import LawBroken, Trial
+from .matrix import EFFORTS, Cell, Effort, cells
+from .report.results import BROKEN, HOLDS, NOT_CLAIMED, Report, Result
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One box of the matrix."""
+def conform(
+    backends: Backend | Iterable[Backend],
+    effort: str = "default",
+    *,
+    max_examples: int | None = None,
+    progress: Callable[[Cell], None] | None = None,
+) -> Report:
+    """Check every law on every backend, in this process; the draws are the same on every run.
 
-    backend: Backend
-    law: Law
-    form: str
-    subject: str
-    inner: str
-    dtype: str
-
-
-def cells(backends: Iterable[Backend]) -> list[Cell]:
-    """Every box of the matrix, all laws of a spec and form together: a compiler that keeps few programs then compiles each once."""
-    backends = list(backends)
-    names = [backend.name for backend in backends]
-    every = [
-        Cell(backend, law, form, scope.subject, inner, dtype)
-        for backend in backends
-        for law in LAWS.values()
-        for scope in law.scopes
-        for dtype in _dtypes(backend, scope)
-        for inner in scope.inner
-        for form in scope.forms
-    ]
-    return sorted(every, key=lambda cell: (names.index(cell.backend.name), cell.subject, cell.inner, cell.form))
-
-
-def _dtypes(backend: Backend, scope: Scope) -> tuple[str, ...]:
-    """The dtypes to check a law in: those that the backend claims, for most laws the widest of them."""
-    claimed = tuple(dtype for dtype in DTYPES if backend.supports.dtypes is None or dtype in backend.supports.dtypes)
-    return claimed if scope.every_dtype else claimed[:1]
-
-
-def conform(backends: Iterable[Backend], max_examples: int = MAX_EXAMPLES, progress: Callable[[Cell], None] | None = None) -> Report:
-    """Check every law on every backend; ``progress`` is called with each cell before it runs.
-
-    ``max_examples``: hypothesis draws of a plain law in a cell; dear laws get their share of it. The draws are the same on every run.
+    ``effort``: "quick", "default" or "deep"; ``max_examples``: hypothesis draws of a plain law in a cell, in place of the effort's;
+    ``progress`` is called with each cell before it runs. Raises ``InvalidInput`` when nothing at all can be compared on one of the backends.
     """
     started = time.perf_counter()
-    return Report(list(_results(cells(backends), max_examples, progress)), time.perf_counter() - started)
-
-
-def _results(every: list[Cell], max_examples: int, progress: Callable[[Cell], None] | None) -> Iterator[Result]:
-    for cell in every:
+    chosen = [backends] if isinstance(backends, Backend) else list(backends)
+    size = effort_of(effort, max_examples)
+    results: list[Result] = []
+    for cell in cells(chosen, size):
         if progress is not None:
             progress(cell)
-        yield run(cell, max_examples)
+        results.append(run(cell, size))
+    return checked(Report(results, time.perf_counter() - started, effort))
 
 
-def run(cell: Cell, max_examples: int) -> Result:
+def effort_of(name: str, max_examples: int | None = None) -> Effort:
+    """The effort of that name, with that many draws if told."""
+    if name not in EFFORTS:
+        raise InvalidInput("effort", got=repr(name), expected=f"one of {list(EFFORTS)}", fix="use one of these")
+    effort = EFFORTS[name]
+    return effort if max_examples is None else Effort(effort.name, max_examples, effort.deep, effort.few)
+
+
+def checked(report: Report) -> Report:
+    """The report, if it proves anything about each backend; else ``InvalidInput``."""
+    if not report.results:
+        raise InvalidInput("backends", got="none", expected="at least one", fix="install one, or name one with --backend")
+    if report.unchecked:
+        first = next(result for result in report.results if result.backend == report.unchecked[0])
+        got = f"nothing to compare on {', '.join(report.unchecked)}: every law is outside its claims (first: {first.message})"
+        raise InvalidInput("claims", got=got, expected="at least one law that can be checked", fix="claim what the backend can do, in Supports")
+    return report
+
+
+def _outside(cell: Cell) -> str:
+    """Why the cell is outside the backend's claims, if that can be said before any call."""
+    if cell.law.gradients and cell.backend.vjp_function is None:
+        return f"backend {cell.backend.name!r} has no gradients"
+    claimed = cell.backend.supports.dtypes
+    if claimed is not None and cell.dtype not in claimed:
+        return f"backend {cell.backend.name!r} does not support dtype: got {cell.dtype!r}; expected one of {list(claimed)}"
+    return ""
+
+
+def run(cell: Cell, effort: Effort) -> Result:
     """One box: the law on hypothesis draws, shrunk to its smallest failure."""
-    trial = Trial(cell.backend, cell.form)
-    refused: list[str] = []
+    trial, refused, latest = Trial(cell.backend, cell.form), [""], [None]
+    examples = 0
 
     @settings(
-        max_examples=max(1, max_examples // cell.law.cost),
+        max_examples=max(1, effort.examples // cell.law.cost),
         database=None,
         deadline=None,
         derandomize=True,
@@ -81,26 +81,27 @@ def run(cell: Cell, max_examples: int) -> Result:
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
         print_blob=False,
     )
-    @given(cell.law.draws(cell.subject, cell.inner, cell.dtype))
-    def holds(drawn: object) -> None:
+    @given(cell.law.draws(cell.setting(effort)))
+    def holds(drawn: Any) -> None:
+        nonlocal examples
+        examples, latest[0] = examples + 1, drawn
         try:
             cell.law.check(trial, drawn)
         except Unsupported as error:
-            refused.append(str(error))
+            refused[0] = refused[0] or str(error)
 
     started = time.perf_counter()
-    status, message = HOLDS, ""
-    if cell.law.gradients and cell.backend.vjp_function is None:
-        status, message = NOT_CLAIMED, f"backend {cell.backend.name!r} has no gradients"
+    status, message, failure = HOLDS, "", None
+    if reason := _outside(cell):
+        status, message = NOT_CLAIMED, reason
     else:
         try:
             holds()
-        except LawBroken as error:
-            status, message = BROKEN, "\n".join([str(error), *getattr(error, "__notes__", [])])
         except Exception as error:  # whatever a backend throws is a finding about that backend
-            status, message = BROKEN, "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
-        if status == HOLDS and refused and not trial.comparisons:
+            kind = "" if isinstance(error, LawBroken) else f"{type(error).__name__}: "
+            status, message = BROKEN, f"{kind}{error}"
+        if status == HOLDS and refused[0] and not trial.comparisons:
             status, message = NOT_CLAIMED, refused[0]
     seconds = time.perf_counter() - started
     names = (cell.backend.name, cell.law.name, cell.form, cell.subject, cell.inner, cell.dtype)
-    return Result(*names, status, trial.worst, trial.comparisons, seconds, message)
+    return Result(*names, status, trial.worst, trial.comparisons, examples, seconds, message, trial.shares, trial.curve, failure)

@@ -94,7 +94,7 @@ MUTANTS = {
     "strict_causality": Mutant(DUAL, "* lr[..., None, :])", "* lr[..., None, :], k=-1)"),
     "eta_transposed": Mutant(DUAL, "lr[..., None, :]", "lr[..., :, None]"),
     "eta_by_query_row": Mutant(DUAL, "lr[..., None, :])", "lr[..., :1, None])"),
-    "bias_not_updated": Mutant(DUAL, "xp.matrix_transpose(x) + 1)", "xp.matrix_transpose(x) + 0)"),
+    "bias_not_updated": Mutant(DUAL, "xp.matrix_transpose(x) + ones)", "xp.matrix_transpose(x) + 0)"),
     "mid_state_not_read": Mutant(DUAL, "(x_bar @ weight_sum + bias_sum + attention @ g)", "(attention @ g)"),
     "last_scale_everywhere": Mutant(DUAL, "scale[:, None] * (x_bar", "scale[-1] * (x_bar"),
     "phase_reset_on_split": Mutant(LOOP, "grid.end_phase)", "0 * grid.end_phase)"),

@@ -6,10 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 
 from ttt_conformance.cases import Case
+from ttt_conformance.shapes import Shape
 from tttcore import LayerSpec
 
-SHAPE = (2, 2, 4, 4)
-"""(B, H, D, K)."""
+SHAPE = Shape(2, 2, 4, 4)
 
 
 @dataclass(frozen=True)
@@ -24,4 +24,4 @@ class RichCase(Case):
 def case_of(subject, inner, shape=SHAPE, length=None, flavour="normal", dtype="float64", rich=True):
     """A case of two mini-batches and a ragged tail, unless the length is given."""
     kind = RichCase if rich and subject == "layer" else Case
-    return kind(subject, inner, dtype, shape, 2 * shape[3] + 3 if length is None else length, flavour, 11)
+    return kind(subject, inner, dtype, Shape(*shape), 2 * shape[3] + 3 if length is None else length, flavour, 11)

@@ -16,7 +16,7 @@ from tttcore import Backend, BackendInfo, BackendUnavailable, LayerSpec, State, 
 
 NAMES = {
     tttcore: {
-        "SPEC_VERSION", "Backend", "BackendInfo", "BackendUnavailable", "Hidden", "InvalidInput", "LayerSpec", "Stack", "State", "Supports",
+        "SPEC_VERSION", "Backend", "BackendInfo", "BackendUnavailable", "Hidden", "InvalidAnswer", "InvalidInput", "LayerSpec", "Stack", "State", "Supports",
         "UnknownKeyword", "Unsupported", "backends", "directional_derivative", "get_backend", "init", "inner_derivative", "inner_loop",
         "inner_params", "layer_around", "layer_derivative", "upstream",
     },

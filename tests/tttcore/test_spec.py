@@ -30,7 +30,7 @@ def specs(draw):
     return LayerSpec(
         width=heads * head_dim,
         heads=heads,
-        inner=draw(st.sampled_from(["linear", "mlp"]) | st.builds(Stack, st.lists(hidden, max_size=3).map(tuple))),
+        inner=draw(st.sampled_from(["linear", "mlp"]) | st.builds(Stack, st.lists(hidden, max_size=3).map(tuple), st.booleans(), st.booleans())),
         loss=draw(st.sampled_from(["squared_error", "inner_product"])),
         mini_batch_size=draw(st.integers(1, 64)),
         base_lr=draw(st.none() | positive),
@@ -156,6 +156,8 @@ BAD = {
     "inner the class": ({"inner": Stack}, "inner: got type; expected a name or a tttcore.Stack"),
     "activation unknown": ({"inner": Stack((Hidden(4, "relu"),))}, "activation: got 'relu'; expected one of ['gelu', 'silu', 'swiglu']"),
     "expansion zero": ({"inner": Stack((Hidden(0),))}, "expansion: got 0; expected an integer ≥ 1"),
+    "bias no bool": ({"inner": Stack(bias=1)}, "inner.bias: got 1; expected True or False"),
+    "residual_norm no bool": ({"inner": Stack(residual_norm=None)}, "inner.residual_norm: got None; expected True or False"),
     "hidden no layer": ({"inner": Stack((4,))}, "hidden layer: got 4; expected a tttcore.Hidden"),
     "loss unknown": ({"loss": "l1"}, "loss: got 'l1'; expected one of ['inner_product', 'squared_error']"),
     "loss no loss": ({"loss": 3}, "loss: got 3; expected one of ['inner_product', 'squared_error'] or a hashable object with __call__, gradient"),
@@ -204,7 +206,7 @@ def test_json_of_another_kind_is_refused():
     with pytest.raises(UnknownKeyword, match=r"got \['epsilon'\]"):
         LayerSpec.from_json(json.dumps(fields | {"epsilon": 1}))
     with pytest.raises(UnknownKeyword, match=r"got \['width'\]"):
-        LayerSpec.from_json(json.dumps(fields | {"inner": [{"width": 4}]}))
+        LayerSpec.from_json(json.dumps(fields | {"inner": {"hidden": [{"width": 4}]}}))
 
 
 # Objects of one's own on each axis.

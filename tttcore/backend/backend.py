@@ -16,6 +16,7 @@ from ..layer import layer_around
 from ..spec import LayerSpec
 from ..state import State
 from ..tree import Tree, leaves, paths, rebuild, tree_map
+from .answers import adapted, check_output
 from .supports import Supports
 
 
@@ -56,13 +57,14 @@ def _always(array: Array) -> bool:
 class Backend:
     """An implementation of TTT layers for one array library.
 
-    A new backend needs ``name`` and ``inner_function``; the defaults take and return NumPy arrays. ``from_numpy(array, like)`` makes a native
+    A new backend needs ``name`` and ``inner_function``, an ``InnerFunction`` or one with fewer keywords and no state to return, where ``supports``
+    does not claim them; the defaults take and return NumPy arrays. ``from_numpy(array, like)`` makes a native
     array with its dtype kept, on the device of ``like``; ``concrete(x)`` says whether x's values can be read now (no tracer);
     ``vjp_function`` gives gradients; ``layer_function`` is core's ``layer_around`` unless the backend has a better one.
     """
 
     name: str
-    inner_function: InnerFunction
+    inner_function: InnerFunction | Callable[..., Any]
     supports: Supports = field(default_factory=Supports)
     array_type: type = np.ndarray
     from_numpy: Callable[[np.ndarray, Array | None], Array] = _as_given
@@ -70,6 +72,11 @@ class Backend:
     concrete: Callable[[Array], bool] = _always
     vjp_function: Vjp | None = None
     layer_function: Callable[..., tuple[Array, State]] = layer_around
+    _inner: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Adapt the function; ``InvalidInput`` when it lacks a keyword that ``supports`` claims."""
+        object.__setattr__(self, "_inner", adapted(self.name, self.inner_function, self.supports))
 
     def asarray(self, array: np.ndarray) -> Array:
         """A NumPy array as the backend's own, dtype kept."""
@@ -95,10 +102,11 @@ class Backend:
         cu_seqlens ``[R + 1]`` int: R packed sequences in the one row of a batch, state of R rows. inner_params: a whole layer's are welcome.
         NumPy arrays among params, state, mask and cu_seqlens are converted. Computes in float32 or wider; y keeps q's dtype.
 
-        Raises ``InvalidInput`` before any compute, ``Unsupported`` for what this backend does not claim.
+        Raises ``InvalidInput`` before any compute, ``Unsupported`` for what this backend does not claim, ``InvalidAnswer`` when its function
+        returns no output or state of the spec's shapes. The state is None where the backend claims none and returns y alone.
         """
         named, state, mask, cu_seqlens = self._checked_inner(spec, inner_params, q, k, v, lr, state, form, mask, cu_seqlens)
-        return self.inner_function(spec, named, q, k, v, lr, state=state, form=form, mask=mask, cu_seqlens=cu_seqlens)
+        return self._inner(spec, named, q, k, v, lr, state=state, form=form, mask=mask, cu_seqlens=cu_seqlens)
 
     @explain_keywords
     def layer(
@@ -117,7 +125,9 @@ class Backend:
         Law: splitting the sequence anywhere and carrying the state gives the same y and state. Raises as ``inner`` does.
         """
         params, state, mask, positions = self._checked_layer(spec, params, x, state, form, mask, positions)
-        return self.layer_function(self.inner_function, spec, params, x, state=state, form=form, mask=mask, positions=positions)
+        y, end = self.layer_function(self._inner, spec, params, x, state=state, form=form, mask=mask, positions=positions)
+        check_output(self.name, y, x)
+        return y, end
 
     @explain_keywords
     def layer_vjp(
@@ -144,7 +154,7 @@ class Backend:
             validate.state(spec, state_bar, x.shape[0], conv=spec.share_qk, concrete=self.concrete, what="state_bar")
 
         def run(params: Tree, x: Array, state: State | None) -> tuple[Array, State]:
-            return self.layer_function(self.inner_function, spec, params, x, state=state, form=form, mask=mask, positions=positions)
+            return self.layer_function(self._inner, spec, params, x, state=state, form=form, mask=mask, positions=positions)
 
         return self._vjp(run, (dict(params), x), state, y_bar, state_bar)
 
@@ -173,7 +183,7 @@ class Backend:
             validate.state(spec, state_bar, rows, conv=False, concrete=self.concrete, what="state_bar")
 
         def run(params: Tree, q: Array, k: Array, v: Array, lr: Array, state: State | None) -> tuple[Array, State]:
-            return self.inner_function(spec, params, q, k, v, lr, state=state, form=form, mask=mask, cu_seqlens=cu_seqlens)
+            return self._inner(spec, params, q, k, v, lr, state=state, form=form, mask=mask, cu_seqlens=cu_seqlens)
 
         return self._vjp(run, (named, q, k, v, lr), state, y_bar, state_bar)
 

@@ -10,6 +10,7 @@ from ..sequence import longest_sequence
 from ..spec import LayerSpec
 from ..state import State
 from .backend import Backend
+from .supports import Supports
 
 
 def inner(
@@ -30,4 +31,4 @@ def inner(
     return inner_loop(spec, params, q, k, v, lr, state=state, form=form, mask=mask, cu_seqlens=cu_seqlens, longest=longest)
 
 
-BACKEND = Backend("numpy", inner)
+BACKEND = Backend("numpy", inner, Supports(dtypes=("float16", "float32", "float64", "complex64", "complex128")))

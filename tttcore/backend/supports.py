@@ -17,7 +17,7 @@ class Supports:
     """The claims of a backend; None claims everything on that axis.
 
     ``inner`` and ``loss``: registered names; ``dtypes``: names such as "float32"; ``mini_batch_sizes`` K and ``head_dims`` D: a tuple or a
-    range.
+    range; ``state``: whether one can be given, and is returned; gradients are claimed by a backend's ``vjp_function``.
     """
 
     forms: tuple[str, ...] = FORMS

@@ -37,7 +37,8 @@ def token(
     for index, (x, g) in enumerate(token_gradients(spec, params, state.weights, k, v), start=1):
         written = lr[..., None, None] * g
         summed[f"W{index}"] = state.grads[f"W{index}"] + xp.matrix_transpose(x) @ written
-        summed[f"b{index}"] = state.grads[f"b{index}"] + written
+        if model.bias:
+            summed[f"b{index}"] = state.grads[f"b{index}"] + written
     read = {name: weight - step * summed[name] for name, weight in state.weights.items()}
     layers = model.layers(read)
     trace = model.forward(q, lambda index, x: x @ layers[index][0] + layers[index][1])

@@ -34,15 +34,17 @@ def mini_batch(
     model = spec.inner_model
     rows = token_gradients(spec, params, weights, k, v)
     layers, sums = model.layers(weights), model.layers(grads)
+    ones = 1.0 if model.bias else 0.0  # a bias is a weight of an input 1
 
     def affine(index: int, x_bar: Array) -> Array:
         (weight, bias), (weight_sum, bias_sum), (x, g) = layers[index], sums[index], rows[index]
-        attention = xp.tril((x_bar @ xp.matrix_transpose(x) + 1) * lr[..., None, :])
+        attention = xp.tril((x_bar @ xp.matrix_transpose(x) + ones) * lr[..., None, :])
         return x_bar @ weight + bias - scale[:, None] * (x_bar @ weight_sum + bias_sum + attention @ g)
 
     after: Weights = {}
     for index, (x, g) in enumerate(rows, start=1):
         written = lr[..., None] * g
         after[f"W{index}"] = grads[f"W{index}"] + xp.matrix_transpose(x) @ written
-        after[f"b{index}"] = grads[f"b{index}"] + xp.sum(written, axis=-2, keepdims=True)
+        if model.bias:
+            after[f"b{index}"] = grads[f"b{index}"] + xp.sum(written, axis=-2, keepdims=True)
     return model.output(params, q, model.forward(q, affine).outputs[-1], spec.eps), after

@@ -32,19 +32,19 @@ def mini_batch(
     """
     xp = namespace(q)
     model = spec.inner_model
-    per_token: list[tuple[Array, Array]] = []
+    per_token: Weights = {}
     after: Weights = {}
     for index, (x, g) in enumerate(token_gradients(spec, params, weights, k, v), start=1):
         written = lr[..., None] * g
-        layer: list[Array] = []
-        for name, gradient in ((f"W{index}", x[..., :, None] * written[..., None, :]), (f"b{index}", written[..., None, :])):
+        gradients = {f"W{index}": x[..., :, None] * written[..., None, :]} | ({f"b{index}": written[..., None, :]} if model.bias else {})
+        for name, gradient in gradients.items():
             prefix = grads[name][:, :, None, ...] + xp.cumulative_sum(gradient, axis=2)
-            layer.append(weights[name][:, :, None, ...] - scale[:, None, None] * prefix)
+            per_token[name] = weights[name][:, :, None, ...] - scale[:, None, None] * prefix
             after[name] = prefix[:, :, -1, ...]
-        per_token.append((layer[0], layer[1]))
+    layers = model.layers(per_token)
 
     def affine(index: int, x: Array) -> Array:
-        weight, bias = per_token[index]
+        weight, bias = layers[index]
         return (x[..., None, :] @ weight + bias)[..., 0, :]
 
     return model.output(params, q, model.forward(q, affine).outputs[-1], spec.eps), after

@@ -1,4 +1,4 @@
-"""The first axis: the inner model, f(x; W) = x + LN(stack(x; W)), the hidden state of the layer.
+"""The first axis: the inner model, f(x; W) = x + LN(stack(x; W)) or the bare stack, the hidden state of the layer.
 
 A stack is a chain of affine maps with elementwise functions between them. What differs between the primal, the dual and decoding is only
 *which weights* an affine map uses, so ``forward`` takes the affine map as an argument and the chain is written once.
@@ -38,10 +38,14 @@ class Stack:
     """f(x; W) = x + LN(z), z = h_L W_L + b_L, h_{l+1} = σ_l(h_l W_l + b_l), h_1 = x; LN has its own γ, β per head.
 
     ``Stack()`` is TTT-Linear; ``Stack((Hidden(4, "gelu"),))`` is TTT-MLP (paper, section 2.7); a deeper or a gated model is another tuple:
-    ``Stack((Hidden(4, "swiglu"),))``. Law: primal, dual and decode of the same stack agree.
+    ``Stack((Hidden(4, "swiglu"),))``. Without ``bias`` there is no b_L; without ``residual_norm`` f(x; W) = z, no γ and no β:
+    ``Stack(bias=False, residual_norm=False)`` is f(x; W) = xW, the model of the paper's Theorem 1. Law: primal, dual and decode of the same
+    stack agree.
     """
 
     hidden: tuple[Hidden, ...] = ()
+    bias: bool = True
+    residual_norm: bool = True
 
     @property
     def default_base_lr(self) -> float:
@@ -59,18 +63,18 @@ class Stack:
         d_in = head_dim
         for index, layer in enumerate((*self.hidden, None), start=1):
             d_out = head_dim if layer is None else layer.expansion * head_dim * ACTIVATIONS[layer.activation].columns
-            shapes |= {f"W{index}": (heads, d_in, d_out), f"b{index}": (heads, 1, d_out)}
+            shapes |= {f"W{index}": (heads, d_in, d_out)} | ({f"b{index}": (heads, 1, d_out)} if self.bias else {})
             d_in = head_dim if layer is None else layer.expansion * head_dim
         return shapes
 
     def param_shapes(self, heads: int, head_dim: int) -> dict[str, tuple[int, ...]]:
         """Every parameter of f: the initial weights, and γ, β, which the inner loop leaves alone."""
-        norm = {"norm_weight": (heads, head_dim), "norm_bias": (heads, head_dim)}
+        norm = {"norm_weight": (heads, head_dim), "norm_bias": (heads, head_dim)} if self.residual_norm else {}
         return self.weight_shapes(heads, head_dim) | norm
 
     def layers(self, weights: Mapping[str, Array]) -> list[tuple[Array, Array]]:
-        """[(W1, b1), (W2, b2), …] of a dict of weights."""
-        return [(weights[f"W{i}"], weights[f"b{i}"]) for i in range(1, len(self.hidden) + 2)]
+        """[(W1, b1), (W2, b2), …] of a dict of weights; 0.0 for each b of a stack without."""
+        return [(weights[f"W{i}"], weights[f"b{i}"] if self.bias else 0.0) for i in range(1, len(self.hidden) + 2)]
 
     def forward(self, x: Array, affine: Affine) -> Trace:
         """The chain of affine maps and activations on rows x ``[…, D]``."""
@@ -91,11 +95,15 @@ class Stack:
         return gradients
 
     def output(self, params: Mapping[str, Array], x: Array, z: Array, eps: float) -> Array:
-        """f = x + LN(z) from the stack's last output z; x, z ``[B, H, rows, D]``."""
+        """f = x + LN(z) (or z) from the stack's last output z; x, z ``[B, H, rows, D]``."""
+        if not self.residual_norm:
+            return z
         return x + layer_norm(z, params["norm_weight"][:, None, :], params["norm_bias"][:, None, :], eps)
 
     def output_vjp(self, params: Mapping[str, Array], z: Array, eps: float, f_bar: Array) -> Array:
         """z̄ for a cotangent of f; x does not depend on the weights and gets none."""
+        if not self.residual_norm:
+            return f_bar
         return layer_norm_vjp(z, params["norm_weight"][:, None, :], eps, f_bar)
 
 

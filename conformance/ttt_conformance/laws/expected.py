@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from ..allowance import allowance
-from ..cases import Case
+from ..cases import Case, dtypes_of
 from ..problem import Outcome, Problem, reference
+from .law import Trial
 
-CACHED = 4096
+CACHED = 1024
 
 
 class Expected(NamedTuple):
@@ -23,10 +25,15 @@ class Expected(NamedTuple):
     allowed: Outcome
 
 
-def expect(problem: Problem) -> Expected:
+def exact(problem: Problem) -> Problem:
+    """The problem in float64."""
+    return problem.map(lambda x: x.astype(np.float64))
+
+
+def expect(problem: Problem, run: Callable[[Problem], Outcome] = reference) -> Expected:
     """The reference's answer to a problem and the allowance of its precision."""
-    truth = reference(problem.map(lambda x: x.astype(np.float64)))
-    return Expected(problem, truth, allowance(problem, truth, reference))
+    truth = run(exact(problem))
+    return Expected(problem, truth, allowance(problem, truth, run))
 
 
 @functools.lru_cache(CACHED)
@@ -41,15 +48,32 @@ def resumed(case: Case) -> Expected:
     return expect(continued(case))
 
 
-def starts(case: Case, form: str) -> tuple[Callable[[Case], Expected], ...]:
+def begun(trial: Trial) -> Callable[[Case], Expected]:
+    """``resumed``; ``fresh`` for a backend that takes no state."""
+    return resumed if trial.carries else fresh
+
+
+def starts(trial: Trial, case: Case) -> tuple[Callable[[Case], Expected], ...]:
     """How a case is begun: resumed, and in the dual form fresh too, where a backend may know the phases. Each is another program to a compiler."""
-    return (resumed, fresh) if case.usual and form == "dual" else (resumed,)
+    if not trial.carries:
+        return (fresh,)
+    return (resumed, fresh) if case.usual and trial.form == "dual" else (resumed,)
 
 
 def continued(case: Case) -> Problem:
-    """The case's problem with the state that the reference reaches on another draw of tokens, some of them masked."""
-    past = Case(case.subject, case.inner, case.dtype, case.shape, case.shape[3] + 1, "normal", case.seed + 1).problem()
+    """The case's problem with the state that the reference reaches on another draw of tokens, after as many in each row as ``phases`` says."""
+    shape = case.shape
+    past = replace(case, length=shape.mini_batch + 1, flavour="normal", seed=case.seed + 1).problem()
     problem = case.problem()
-    past = Problem(problem.spec, problem.params, past.inputs)
-    mask = case.rng(1).random((past.batch, past.length)) < 0.7
-    return Problem(problem.spec, problem.params, problem.inputs, reference(past, mask=mask).state)
+    counts = phases(case)
+    mask = np.arange(past.length) < counts[:, None]
+    wide = dtypes_of(case.dtype)[1]
+    past = replace(past.map(lambda x: x.astype(wide)), spec=problem.spec, params=problem.params)
+    return replace(problem, state=reference(past, mask=mask).state)
+
+
+def phases(case: Case) -> np.ndarray:
+    """Tokens that each row has read, ``[B]``, 0 … K + 1; no two rows at the same phase where there is room for that."""
+    size, batch = case.shape.mini_batch, case.shape.batch
+    first = int(case.rng(1).integers(size + 2))
+    return (first + np.arange(batch) * max(1, size // 2)) % (size + 2)

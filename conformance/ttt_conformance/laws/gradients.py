@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -12,9 +13,21 @@ from tttcore.tree import leaves, paths, rebuild, tree_map
 
 from ..allowance import allowance
 from ..cases import Case
-from ..problem import Differentiable, Options, Outcome, Problem, differentiable, gradient, random_like
-from .expected import CACHED, fresh, resumed, starts
+from ..problem import Differentiable, Outcome, Problem, differentiable, random_like
+from .expected import CACHED, exact, fresh, resumed
 from .law import INNER, Law, Scope, Trial
+from .sequence import masked, packed, with_holes
+
+Arrays = np.ndarray | None
+
+
+class Question(NamedTuple):
+    """A call to differentiate: how its row is to be named, the problem, mask and cu_seqlens."""
+
+    name: str
+    problem: Problem
+    mask: Arrays = None
+    cu_seqlens: Arrays = None
 
 
 class Direction(NamedTuple):
@@ -28,50 +41,81 @@ class Direction(NamedTuple):
 
 def check_gradients(trial: Trial, case: Case) -> None:
     """⟨x̄, u⟩ = ⟨ȳ, ∂f(x)·u⟩ for each argument x in turn, u random, with cotangents of y and of the final state."""
-    for start in starts(case, trial.form):
-        problem = start(case).problem
-        bars, directions = oracle(case, start is resumed)
-        names = list(paths(differentiable(problem)))
-        found = list(leaves(gradient(trial.backend, problem, Options(trial.form), bars)))
+    for kind in kinds(trial, case):
+        question, bars, directions = oracle(case, kind, trial.carries)
+        names = list(paths(differentiable(question.problem)))
+        given = question.problem if question.mask is None else with_holes(question.problem, question.mask)
+        found = list(leaves(trial.gradient(given, bars, question.mask, question.cu_seqlens)))
         for place, along, slope, allowed in directions:
             got = np.asarray(np.sum(found[place].astype(np.float64) * along))
-            trial.compare(f"⟨x̄, u⟩ for x = {names[place]}", got, slope, allowed)
+            trial.compare(f"⟨x̄, u⟩ for x = {names[place]}, {question.name}", got, slope, allowed)
+
+
+def kinds(trial: Trial, case: Case) -> Iterator[str]:
+    """Which questions a case asks: resumed; in the dual form also masked from the initial state and, of the linear inner loop, packed."""
+    supports = trial.backend.supports
+    yield "resumed" if supports.state else "fresh"
+    if trial.form == "dual" and case.usual:
+        if supports.mask:
+            yield "masked"
+        if supports.cu_seqlens and case.subject == "inner" and case.inner == "linear":
+            yield "packed"
+
+
+def ask(case: Case, kind: str) -> Question:
+    """The question of that kind."""
+    if kind == "resumed":
+        return Question("resumed", resumed(case).problem)
+    if kind == "packed":
+        row, borders, _ = packed(case)
+        return Question("packed", row, cu_seqlens=borders)
+    return Question("from the initial state", fresh(case).problem, masked(case, False)[0] if kind == "masked" else None)
 
 
 @functools.lru_cache(CACHED)
-def oracle(case: Case, carried: bool) -> tuple[Outcome, list[Direction]]:
+def oracle(case: Case, kind: str, carries: bool) -> tuple[Question, Outcome, list[Direction]]:
     """Cotangents for the case and, for each differentiable argument, what the complex step says."""
-    expected = (resumed if carried else fresh)(case)
-    problem, rng = expected.problem, case.rng(5)
-    outputs = Outcome(expected.truth.y, expected.truth.state._replace(phase=None))
-    bars: Outcome = tree_map(lambda x: random_like(rng, x).astype(problem.dtype), outputs)
-    exact = problem.map(lambda x: x.astype(np.float64))
-    arguments = differentiable(exact)
+    question, rng = ask(case, kind), case.rng(5)
+    problem, mask, cu_seqlens = question[1:]
+    wide = exact(problem)
+
+    def run(tangents: Differentiable, problem: Problem) -> Outcome:
+        return derivative(tangents, problem, mask, cu_seqlens)
+
+    arguments = differentiable(wide)
+    zeros = tuple(np.zeros_like(x) for x in leaves(arguments))
+    outputs = run(rebuild(arguments, iter(zeros)), wide)
+    bars: Outcome = tree_map(lambda x: random_like(rng, x).astype(problem.dtype), outputs if carries else outputs._replace(state=None))
     directions: list[Direction] = []
     for index, argument in enumerate(leaves(arguments)):
         along = random_like(rng, argument)
-        tangents = rebuild(arguments, (along if i == index else np.zeros_like(x) for i, x in enumerate(leaves(arguments))))
-        run = functools.partial(derivative, tangents)
-        slopes = run(exact)
-        limits = leaves(allowance(problem, slopes, run))
-        pairs = list(zip(leaves(bars), leaves(slopes), limits, strict=True))
+        tangents = rebuild(arguments, iter((*zeros[:index], along, *zeros[index + 1 :])))
+        along_it = functools.partial(_asked, carries, functools.partial(run, tangents))
+        slopes = along_it(wide)
+        pairs = list(zip(leaves(bars), leaves(slopes), leaves(allowance(problem, slopes, along_it)), strict=True))
         slope = np.asarray(sum(np.sum(bar * dot) for bar, dot, _ in pairs))
         allowed = np.float64(sum(limit * np.linalg.norm(bar) for bar, _, limit in pairs))
         directions.append(Direction(index, along, slope, allowed))
-    return bars, directions
+    return question, bars, directions
 
 
-def derivative(tangents: Differentiable, problem: Problem) -> Outcome:
+def _asked(carries: bool, run: Any, problem: Problem) -> Outcome:
+    """The slopes of those results that have a cotangent."""
+    slopes = run(problem)
+    return slopes if carries else slopes._replace(state=None)
+
+
+def derivative(tangents: Differentiable, problem: Problem, mask: Arrays = None, cu_seqlens: Arrays = None) -> Outcome:
     """(ẏ, state̊) of the reference along the tangents, in the problem's precision; no phase."""
     params_dot, inputs_dot, state_dot = cast("Differentiable", tree_map(lambda x: x.astype(problem.dtype), tangents))
     if problem.state is not None and state_dot is not None:  # an integer has no tangent, but the trees must match
         state_dot = state_dot._replace(phase=np.zeros_like(problem.state.phase))
-    options: Any = {"state": problem.state, "state_dot": state_dot, "form": "primal"}
+    options: Any = {"state": problem.state, "state_dot": state_dot, "form": "primal", "mask": mask}
     if problem.subject == "layer":
         y, state = layer_derivative(problem.spec, problem.params, problem.inputs[0], params_dot, inputs_dot[0], **options)
     else:
         primals: Any = (problem.params, *problem.inputs)
-        y, state = inner_derivative(problem.spec, primals, (params_dot, *inputs_dot), **options)  # pyright: ignore[reportArgumentType]
+        y, state = inner_derivative(problem.spec, primals, (params_dot, *inputs_dot), **options, cu_seqlens=cu_seqlens)  # pyright: ignore[reportArgumentType]
     return Outcome(y, state._replace(phase=None))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,58 +12,112 @@ from hypothesis import strategies as st
 from tttcore import Backend
 from tttcore.tree import Tree, leaves, paths
 
-from ..cases import INNER_MODELS, cases
+from ..cases import Setting, cases
+from ..problem import Call, Differentiable, Options, Outcome, Problem, answer, gradient
+from ..report.results import SHARE_EDGES, Point, bin_of
+
+WIDEST = ""
+"""In place of a dtype: the widest that a backend claims of float64 and float32."""
 
 
 class LawBroken(AssertionError):
-    """A comparison failed: what was compared, the error, and what was allowed."""
+    """A comparison failed: what was compared, the error, what was allowed; and the numbers where the error is largest, and the call, if known."""
 
-    def __init__(self, what: str, got: object, expected: object, allowed: object) -> None:
+    def __init__(self, what: str, got: object, expected: object, allowed: object, place: Place | None = None, call: Call | None = None) -> None:
         super().__init__(f"{what}: got {got}; expected {expected}; allowed {allowed}")
-        self.what = what
+        self.what, self.place, self.call = what, place, call
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an error is largest."""
+
+    index: list[int]
+    got: float
+    expected: float
+    error: float
+    allowed: float
 
 
 @dataclass
 class Trial:
-    """One backend and form under test, and the worst share of its allowance that any comparison used so far."""
+    """One backend and form under test, and how much of their allowances the comparisons used so far."""
 
     backend: Backend
     form: str
     worst: float = 0.0
     comparisons: int = 0
+    shares: list[int] = field(default_factory=lambda: [0] * len(SHARE_EDGES))
+    curve: list[Point] = field(default_factory=list)
+    call: Call | None = None
+    """The last call."""
+
+    @property
+    def carries(self) -> bool:
+        """Whether the backend takes a state."""
+        return self.backend.supports.state
+
+    def answer(self, problem: Problem, mask: np.ndarray | None = None, cu_seqlens: np.ndarray | None = None) -> Outcome:
+        """The backend's answer in the trial's form."""
+        options = Options(self.form, mask, cu_seqlens)
+        got = answer(self.backend, problem, options)
+        self.call = Call(problem, options, got)
+        return got
+
+    def gradient(self, problem: Problem, bars: Outcome, mask: np.ndarray | None = None, cu_seqlens: np.ndarray | None = None) -> Differentiable:
+        """The backend's cotangents in the trial's form."""
+        self.call = None
+        if not self.carries:
+            bars = bars._replace(state=None)
+        return gradient(self.backend, problem, Options(self.form, mask, cu_seqlens), bars)
 
     def compare(self, what: str, got: Tree, expected: Tree, allowed: Tree) -> None:
         """Every array of ``got`` is within ``allowed`` (a number an array) of ``expected``, in shape, finite where that is."""
+        if isinstance(got, Outcome) and got.state is None:
+            expected, allowed = expected._replace(state=None), allowed._replace(state=None)
         for path, x, y, limit in zip(paths(expected), leaves(got), leaves(expected), leaves(allowed), strict=True):
             self.comparisons += 1
             place = f"{what}: {path}" if path else what
             if x.shape != y.shape:
-                raise LawBroken(place, f"shape {x.shape}", f"shape {y.shape}", "the same shape")
-            error = float(np.max(np.abs(x.astype(np.float64) - y.astype(np.float64)), initial=0.0))
-            limit = float(limit)
-            if not error <= limit:
-                raise LawBroken(place, f"an error of {error:.3g}", "none", f"{limit:.3g}")
-            self.worst = max(self.worst, error / limit if limit else 0.0)
+                raise LawBroken(place, f"shape {x.shape}", f"shape {y.shape}", "the same shape", call=self.call)
+            self._within(place, x.astype(np.float64), y.astype(np.float64), float(limit))
+
+    def demand(self, what: str, fulfilled: object, got: object, expected: object) -> None:
+        """Something that is so or not."""
+        self.comparisons += 1
+        if not fulfilled:
+            raise LawBroken(what, got, expected, "nothing else", call=self.call)
+
+    def _within(self, what: str, x: np.ndarray, y: np.ndarray, limit: float) -> None:
+        with np.errstate(invalid="ignore"):
+            errors = np.where(x == y, 0.0, np.abs(x - y))
+        error = float(np.max(errors, initial=0.0))
+        share = 0.0 if error == 0 else error / limit if limit else np.inf
+        self.shares[bin_of(share)] += 1
+        if not error <= limit:
+            worst = np.unravel_index(int(np.argmax(np.nan_to_num(errors, nan=np.inf))), errors.shape)
+            place = Place([int(i) for i in worst], float(x[worst]), float(y[worst]), error, limit)
+            raise LawBroken(what, f"an error of {error:.3g}", "none", f"{limit:.3g}", place, self.call)
+        self.worst = max(self.worst, share)
 
 
 Check = Callable[[Trial, Any], None]
-Draws = Callable[[str, str, str], st.SearchStrategy[Any]]
-"""(subject, inner model, dtype) → a strategy for what the check takes."""
+Draws = Callable[[Setting], st.SearchStrategy[Any]]
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Where a law is checked: on a subject, for inner models and forms."""
+    """Where a law is checked: on a subject, for inner models, forms and dtypes."""
 
     subject: str
     inner: tuple[str, ...] = ("linear", "mlp")
     forms: tuple[str, ...] = ("primal", "dual", "decode")
-    every_dtype: bool = False
-    """Whether in every dtype that a backend claims, or in the widest only."""
+    dtypes: tuple[str, ...] = (WIDEST,)
+    deep: bool = False
+    """Whether it is left to the deep effort."""
 
 
 INNER, LAYER = Scope("inner"), Scope("layer")
-EVERY_INNER = Scope("inner", tuple(INNER_MODELS))
 
 
 @dataclass(frozen=True)
@@ -79,3 +133,5 @@ class Law:
     """Whether it needs a backend with gradients."""
     cost: int = 1
     """One example of it costs as much as this many of a plain law: it gets that much fewer."""
+    quick: bool = True
+    """Whether the quick effort checks it."""

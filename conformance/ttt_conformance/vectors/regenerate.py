@@ -13,10 +13,11 @@ from rich.progress import track
 from tttcore.tree import leaves, rebuild, tree_map
 
 from ..allowance import allowance
-from ..cases import INNER_MODELS, SHAPES, Case
+from ..cases import Case
 from ..laws.expected import continued, expect
 from ..laws.gradients import derivative
 from ..problem import Differentiable, Outcome, Problem, differentiable, random_like
+from ..shapes import SHAPES
 from .store import FOLDER, Vector, save
 
 
@@ -48,10 +49,10 @@ def vector(case: Case) -> Vector:
 
 def main() -> None:
     """Write every vector."""
-    chosen = [*(("inner", inner, 0) for inner in INNER_MODELS), ("layer", "linear", 0), ("layer", "linear", 1), ("layer", "mlp", 0)]
+    chosen = [*(("inner", inner, 0) for inner in ("linear", "mlp", "swiglu")), ("layer", "linear", 0), ("layer", "linear", 1), ("layer", "mlp", 0)]
     for subject, inner, number in track(chosen, "vectors"):
         shape = SHAPES[subject][number]
-        case = Case(subject, inner, "float64", shape, 2 * shape[3] + 3, "normal", 100 + number)
+        case = Case(subject, inner, "float64", shape, shape.whole, "normal", 100 + number)
         save(vector(case), FOLDER / f"{subject}-{inner}-{number}.safetensors")
 
 

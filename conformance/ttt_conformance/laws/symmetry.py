@@ -1,0 +1,79 @@
+"""Laws of symmetry: rows and heads are computed apart from one another, and which is which does not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from tttcore.tree import tree_map
+
+from ..cases import Case
+from ..problem import Outcome, Problem
+from .expected import begun
+from .law import INNER, LAYER, Law, Trial
+
+WITHOUT_HEADS = ("token_lr_offset",)
+"""Parameters that all heads share; every other one of the inner loop has the heads as its first axis."""
+
+
+def check_equivariance(trial: Trial, case: Case) -> None:
+    """Rows (and in the inner loop heads) in another order: the same answers in that order."""
+    problem, truth, allowed = begun(trial)(case)
+    rng = case.rng(7)
+    rows = rng.permutation(problem.batch)
+    heads = rng.permutation(problem.spec.heads) if problem.subject == "inner" else None
+    got = trial.answer(reordered(problem, rows, heads))
+    expected = Outcome(_take(truth.y, rows, 2, heads), _ordered(truth.state, rows, heads))
+    trial.compare("rows and heads in another order", got, expected, allowed)
+
+
+def check_independence(trial: Trial, case: Case) -> None:
+    """All rows and heads but one get other tokens: that one answers as before."""
+    problem, truth, allowed = begun(trial)(case)
+    rng = case.rng(8)
+    row, head = int(rng.integers(problem.batch)), int(rng.integers(problem.spec.heads))
+    other = replace(case, flavour="loud", seed=case.seed + 1).problem()
+    inputs: list[np.ndarray] = []
+    for x, z in zip(problem.inputs, other.inputs, strict=True):
+        mixed = z.copy()
+        place = (row, slice(None), head) if problem.subject == "inner" else (row,)
+        mixed[place] = x[place]
+        inputs.append(mixed)
+    got = trial.answer(replace(problem, inputs=tuple(inputs)))
+    pick = _picked(row, head) if problem.subject == "inner" else _picked(row, None)
+    trial.compare(f"row {row}, head {head} among other tokens", pick(got), pick(truth), allowed)
+
+
+def reordered(problem: Problem, rows: np.ndarray, heads: np.ndarray | None) -> Problem:
+    """The problem with its rows and, unless None, its heads in another order."""
+    params = {name: value if heads is None or name in WITHOUT_HEADS else value[heads] for name, value in problem.params.items()}
+    inputs = tuple(_take(x, rows, 2, heads) for x in problem.inputs)
+    return replace(problem, params=params, inputs=inputs, state=_ordered(problem.state, rows, heads))
+
+
+def _ordered(state: object, rows: np.ndarray, heads: np.ndarray | None) -> object:
+    """Weights and sums are ``[B, H, …]``; phases and the convolutions' inputs have no heads."""
+    return tree_map(lambda x: _take(x, rows, 1, heads if x.ndim == 4 else None), state)
+
+
+def _take(x: np.ndarray, rows: np.ndarray, axis: int, heads: np.ndarray | None) -> np.ndarray:
+    return x[rows] if heads is None else np.take(x[rows], heads, axis=axis)
+
+
+def _picked(row: int, head: int | None) -> Callable[[Outcome], Outcome]:
+    def pick(outcome: Outcome) -> Outcome:
+        y = outcome.y[row] if head is None else outcome.y[row, :, head]
+        return Outcome(y, tree_map(lambda x: x[row, head] if head is not None and x.ndim == 4 else x[row], outcome.state))
+
+    return pick
+
+
+EQUIVARIANCE = Law(
+    "equivariance",
+    "run(π x, π s) ≡ π run(x, s) for every permutation π of the rows and, with their parameters, of the heads",
+    check_equivariance,
+    (INNER, LAYER),
+)
+INDEPENDENCE = Law("independence", "y and state of a row and head do not depend on tokens of others", check_independence, (INNER, LAYER))

@@ -1,0 +1,76 @@
+"""The matrix of a run: which laws are checked on which backend, form, subject, inner model and dtype, and with how much effort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tttcore import Backend
+
+from .cases import Setting
+from .laws import LAWS, Law, Scope
+from .laws.law import WIDEST
+
+WIDE = ("float64", "float32")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much a run does: hypothesis ``examples`` of a plain law in a cell (dear laws get their share of it), and of which cells."""
+
+    name: str
+    examples: int
+    deep: bool = False
+    few: bool = False
+
+    def covers(self, law: Law, scope: Scope) -> bool:
+        """Whether the law is checked in that scope."""
+        return (self.deep or not scope.deep) and (law.quick or not self.few)
+
+
+EFFORTS = {effort.name: effort for effort in (Effort("quick", 2, few=True), Effort("default", 8), Effort("deep", 200, deep=True))}
+"""quick: seconds, for a first look; default: minutes; deep: for a night."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One box of the matrix."""
+
+    backend: Backend
+    law: Law
+    form: str
+    subject: str
+    inner: str
+    dtype: str
+
+    @property
+    def name(self) -> str:
+        """Its exact id, as ``Result.name``."""
+        return "-".join((self.backend.name, self.law.name, self.form, self.subject, self.inner, self.dtype))
+
+    def setting(self, effort: Effort) -> Setting:
+        """What its cases have in common."""
+        return Setting(self.subject, self.inner, self.dtype, self.backend.supports, effort.few)
+
+
+def cells(backends: Iterable[Backend], effort: Effort = EFFORTS["default"]) -> list[Cell]:
+    """Every box of the matrix, all laws of a spec and form together: a compiler that keeps few programs then compiles each once."""
+    backends = list(backends)
+    names = [backend.name for backend in backends]
+    every = [
+        Cell(backend, law, form, scope.subject, inner, dtype)
+        for backend in backends
+        for law in LAWS.values()
+        for scope in law.scopes
+        if effort.covers(law, scope)
+        for dtype in _dtypes(backend, scope)
+        for inner in (scope.inner[:1] if effort.few and scope.subject == "layer" else scope.inner)
+        for form in scope.forms
+    ]
+    return sorted(every, key=lambda cell: (names.index(cell.backend.name), cell.subject, cell.inner, cell.form))
+
+
+def _dtypes(backend: Backend, scope: Scope) -> list[str]:
+    """The scope's dtypes, of which the widest stands for the widest one that the backend claims."""
+    claimed = [dtype for dtype in WIDE if backend.supports.dtypes is None or dtype in backend.supports.dtypes]
+    return [(claimed or ["float32"])[0] if dtype == WIDEST else dtype for dtype in scope.dtypes]

@@ -1,0 +1,70 @@
+"""The sizes of the cases, and which of them a backend's claims leave: few shapes, many values, because compilers work per shape."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from tttcore import Supports
+
+SUBJECTS = ("inner", "layer")
+"""The inner loop on random q, k, v, ℓ; the layer on real input, the text of the standard library as bytes, embedded."""
+
+
+class Shape(NamedTuple):
+    """B, H, D, K, and the variant of the spec's other fields."""
+
+    batch: int
+    heads: int
+    head_dim: int
+    mini_batch: int
+    variant: str = "usual"
+
+    @property
+    def whole(self) -> int:
+        """T of two mini-batches and a ragged tail."""
+        return 2 * self.mini_batch + 3
+
+
+Sized = tuple[Shape, int]
+"""A shape and T."""
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "constants": {"base_lr": 0.3, "eps": 1e-3},
+    "rich": {"share_qk": True, "gate": True},
+    "plain": {"base_lr": 0.3, "eps": 1e-3, "rope_theta": 100.0},
+    "unrotated": {"rope_theta": None},
+    "shared": {"share_qk": True, "conv_width": 2},
+    "gated": {"gate": True},
+    "inner_product": {"loss": "inner_product"},
+}
+"""Fields of the spec other than the sizes; η₀ is 1 and the rest the defaults unless told."""
+
+SHAPES = {
+    "inner": (Shape(2, 2, 4, 4), Shape(1, 1, 6, 3, "constants"), Shape(2, 1, 4, 1)),
+    "layer": (Shape(2, 2, 8, 16, "rich"), Shape(1, 2, 6, 3, "plain")),
+}
+"""By subject; most laws use the first."""
+
+
+def shapes_within(supports: Supports, subject: str) -> tuple[Shape, ...]:
+    """The shapes whose D and K are claimed; when none is, the first one with the smallest that are."""
+    within = tuple(shape for shape in SHAPES[subject] if _claimed(supports, shape))
+    if within:
+        return within
+    first = SHAPES[subject][0]
+    head_dim = nearest(first.head_dim, supports.head_dims, even=True)
+    return (first._replace(head_dim=head_dim, mini_batch=nearest(first.mini_batch, supports.mini_batch_sizes)),)
+
+
+def _claimed(supports: Supports, shape: Shape) -> bool:
+    pairs = ((shape.head_dim, supports.head_dims), (shape.mini_batch, supports.mini_batch_sizes))
+    return all(claimed is None or size in claimed for size, claimed in pairs)
+
+
+def nearest(size: int, claimed: Collection[int] | None, even: bool = False) -> int:
+    """``size`` where it is claimed, else the smallest claimed one (RoPE wants an even D)."""
+    if claimed is None or size in claimed:
+        return size
+    return min((other for other in claimed if not (even and other % 2)), default=size)
