@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tttcore import Backend, BackendUnavailable, InvalidInput, LayerSpec, Stack, Supports, Unsupported, backends, get_backend, init, inner_params
+from tttcore.backend import peers
 from tttcore.loss import LOSSES
 
 FRAMEWORKS = ("torch", "jax", "jaxlib", "flax", "triton")
@@ -63,14 +64,14 @@ def folder(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-def distribution(folder, name, entry_points, requires=(), checks=()):
+def distribution(folder, name, entry_points, requires=(), checks=(), peers=()):
     """The metadata of an installed distribution that registers backends."""
     info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
     info.mkdir()
     extras = [f"Provides-Extra: {extra}" for extra in dict.fromkeys(extra for extra, _ in requires)]
     lines = [f'Requires-Dist: {requirement}; extra == "{extra}"' for extra, requirement in requires]
     (info / "METADATA").write_text("\n".join(["Metadata-Version: 2.1", f"Name: {name}", "Version: 1.0", *extras, *lines, ""]))
-    groups = {"tttcore.backends": entry_points, "tttcore.requirements": checks}
+    groups = {"tttcore.backends": entry_points, "tttcore.requirements": checks, "tttcore.peers": peers}
     text = "".join(f"[{group}]\n" + "".join(f"{entry} = {target}\n" for entry, target in entries) for group, entries in groups.items())
     (info / "entry_points.txt").write_text(text)
 
@@ -113,6 +114,24 @@ def test_a_missing_framework_says_what_to_install(folder):
     assert isinstance(caught.value, ImportError)
     assert backends()["numpy"].available
     assert "lame_backend" not in sys.modules
+
+
+def test_a_peer_is_found_by_name_and_is_no_backend_of_a_default_run(folder):
+    module(folder, "peer_backend", GOOD)
+    distribution(folder, "peer", [], [("absent", "no-such-framework")], peers=[("other", "peer_backend:BACKEND"), ("absent", "peer_backend:BACKEND")])
+    assert not {"other", "absent"} & set(backends())
+    assert not set(peers()) & set(backends())
+    assert peers()["other"].available
+    assert get_backend("other").name == "mine"
+    assert peers()["absent"].reason == "no-such-framework not installed: pip install 'peer[absent]'"
+    with pytest.raises(InvalidInput, match=r"expected one of \[.*'numpy', .*'other'"):
+        get_backend("another")
+
+
+def test_a_backend_comes_before_a_peer_of_its_name(folder):
+    module(folder, "good_backend", GOOD)
+    distribution(folder, "both", [("same", "good_backend:BACKEND")], peers=[("same", "no_such_module:BACKEND")])
+    assert get_backend("same").name == "mine"
 
 
 def test_a_distributions_own_check_says_what_is_missing(folder):

@@ -1,5 +1,8 @@
 """Which backends there are, found by entry points (group ``tttcore.backends``) without importing any of them.
 
+The group ``tttcore.peers`` is for layers of other projects, which need not compute what this one specifies: they are found by name, but are not
+among ``backends()``, which everything that takes all backends goes by.
+
 A distribution that registers a backend NAME and has an extra of the same name tells by that extra's requirements what the backend needs, so
 that a listing can say what is missing from package metadata alone. What is no distribution (a driver, a device) is told by a function that it
 registers under the same name in the group ``tttcore.requirements``.
@@ -17,6 +20,7 @@ from ..errors import BackendUnavailable, InvalidInput
 from .backend import Backend
 
 GROUP = "tttcore.backends"
+PEERS = "tttcore.peers"
 REQUIREMENTS = "tttcore.requirements"
 _BUILT_IN = {"numpy": "tttcore.backend.numpy_backend:BACKEND"}
 
@@ -37,8 +41,17 @@ class BackendInfo:
 
 def backends() -> dict[str, BackendInfo]:
     """Every registered backend by name, available or why not; imports no framework."""
-    found = {name: BackendInfo(name, target) for name, target in _BUILT_IN.items()}
-    for entry in sorted(importlib.metadata.entry_points(group=GROUP)):
+    return _registered(GROUP, _BUILT_IN)
+
+
+def peers() -> dict[str, BackendInfo]:
+    """Every registered layer of another project, as ``backends()``."""
+    return _registered(PEERS, {})
+
+
+def _registered(group: str, built_in: dict[str, str]) -> dict[str, BackendInfo]:
+    found = {name: BackendInfo(name, target) for name, target in built_in.items()}
+    for entry in sorted(importlib.metadata.entry_points(group=group)):
         known = found.get(entry.name)
         if known is None:
             found[entry.name] = BackendInfo(entry.name, entry.value, _missing(entry) or _unmet(entry))
@@ -49,13 +62,13 @@ def backends() -> dict[str, BackendInfo]:
 
 
 def get_backend(name: str) -> Backend:
-    """The backend of a registered name, or of "package.module:OBJECT".
+    """The backend or peer of a registered name, or of "package.module:OBJECT".
 
     Raises ``InvalidInput`` for an unknown name, ``BackendUnavailable`` with the line that fixes it when it cannot be loaded.
     """
     if ":" in name:
         return _load(name, BackendInfo(name, name))
-    known = backends()
+    known = peers() | backends()
     if name not in known:
         raise InvalidInput("backend", got=repr(name), expected=f"one of {sorted(known)} or 'package.module:OBJECT'", fix="use one of these")
     info = known[name]
