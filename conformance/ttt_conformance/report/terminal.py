@@ -1,60 +1,60 @@
-"""The terminal's view of a report: laws down, backends across."""
+"""The terminal's view of a report: laws down, backends across, then what is broken."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from .laws import LAWS
 from .results import BROKEN, HOLDS, NOT_CLAIMED, Report, Result
+from .summary import UNCHECKED, amounts, facts, first_broken, headline, laws, printable, summary
+
+STYLES = {BROKEN: "bold red", HOLDS: "green", NOT_CLAIMED: "dim", UNCHECKED: "dim"}
 
 
-def table(report: Report) -> Group:
-    """A row a law, a column a backend: the largest share of an allowance that an error used, and the seconds; then what is broken."""
-    backends = list(dict.fromkeys(result.backend for result in report.results))
-    grid = Table(title="worst error as a share of its allowance · seconds", title_justify="left", caption=_caption(report), caption_justify="left")
-    grid.add_column("law")
-    for backend in backends:
-        grid.add_column(backend, justify="right")
-    for law in LAWS:
-        row = [[result for result in report.results if (result.backend, result.law) == (backend, law)] for backend in backends]
-        grid.add_row(law, *map(_summary, row))
-    return Group(grid, *map(_panel, _first_broken(report)))
+def table(report: Report, paths: Mapping[str, Path] = MappingProxyType({})) -> Group:
+    """A row a law, a column a backend: the largest share of an allowance that an error used, and the seconds; then what is broken.
+
+    ``paths`` says where the reproducers of broken results were written, by ``Result.name``.
+    """
+    grid = Table("law")
+    for backend in report.backends:
+        grid.add_column(_text(backend), justify="right")
+    for law in laws(report):
+        rows = [[result for result in report.results if (result.backend, result.law) == (backend, law)] for backend in report.backends]
+        grid.add_row(_text(law), *map(_box, rows))
+    about = Text("worst error as a share of its allowance · seconds", "italic")
+    return Group(about, grid, _text(f"{headline(report)} · {amounts(report)}"), *_broken(report, paths))
 
 
-def _summary(results: list[Result]) -> Text:
-    seconds = sum(result.seconds for result in results)
-    broken = [result for result in results if result.status == BROKEN]
-    held = [result for result in results if result.status == HOLDS]
-    if broken:
-        return Text(f"BROKEN {len(broken)}/{len(results)} · {seconds:.1f} s", "bold red")
-    if not held:
-        return Text("not claimed", "dim")
-    worst = max(result.worst for result in held)
-    partly = " (partly claimed)" if any(result.status == NOT_CLAIMED for result in results) else ""
-    return Text(f"{worst:.2f} · {seconds:.1f} s{partly}" if worst else f"exact · {seconds:.1f} s{partly}", "green")
+def _box(results: list[Result]) -> Text:
+    found = summary(results)
+    seconds = f" · {found.seconds:.1f} s" if found.status in (HOLDS, BROKEN) else ""
+    return Text(f"{found.words}{seconds}{' (partly claimed)' if found.partly else ''}", STYLES[found.status])
 
 
-def _first_broken(report: Report) -> list[Result]:
-    """The first failure of every backend and law; the JSON has them all."""
-    first: dict[tuple[str, str], Result] = {}
-    for result in report.broken:
-        first.setdefault((result.backend, result.law), result)
-    return list(first.values())
-
-
-def _panel(result: Result) -> Panel:
-    """What is broken, as text: in markup, the [B, T] of a message could be a style."""
-    return Panel(Text(result.message), title=Text(_place(result)), title_align="left", border_style="red")
+def _broken(report: Report, paths: Mapping[str, Path]) -> Iterator[Panel | Text]:
+    """The first failure of every backend and law, and how many there are besides."""
+    first = first_broken(report)
+    for result in first:
+        rows = facts(result) + ([("reproducer", str(paths[result.name]))] if result.name in paths else [])
+        grid = Table.grid(padding=(0, 2))
+        for name, value in rows:
+            grid.add_row(Text(name, "dim"), _text(value))
+        yield Panel(grid, title=_text(_place(result)), title_align="left", border_style="red")
+    if more := len(report.broken) - len(first):
+        yield Text(f"and {more} more broken {'cell' if more == 1 else 'cells'}, of these laws and backends; --json and --html have them all")
 
 
 def _place(result: Result) -> str:
     return f"{result.backend}: {result.law} broken ({result.form}, {result.subject}, {result.inner}, {result.dtype})"
 
 
-def _caption(report: Report) -> str:
-    comparisons = sum(result.comparisons for result in report.results)
-    verdict = f"{len(report.broken)} cells broken" if report.broken else "all laws hold"
-    return f"{verdict} · {len(report.results)} cells, {comparisons} comparisons, {report.seconds:.0f} s"
+def _text(text: str) -> Text:
+    """The text as it is: in markup, the [B, T] of a message could be a style, and its control characters would reach the terminal."""
+    return Text(printable(text))

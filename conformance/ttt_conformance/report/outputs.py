@@ -1,0 +1,33 @@
+"""The files that a run writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from . import badge, html, junit
+from .files import write_whole
+from .results import Report
+
+MAKERS: dict[str, Callable[[Report], str]] = {"json": Report.to_json, "junit": junit.document, "html": html.page, "badge": badge.svg}
+
+
+def write_files(report: Report, files: Mapping[str, Path | None]) -> Iterator[str]:
+    """Write the report in the formats that have a file, and say so line by line; with a badge comes the line for a README."""
+    for kind, path in files.items():
+        if path is not None:
+            write_whole(path, MAKERS[kind](report))
+            yield f"wrote {path}"
+            if kind == "badge":
+                yield badge.line(report)
+
+
+def write_reproducers(report: Report, folder: Path) -> dict[str, Path]:
+    """Write the script of each failure that has one into the folder, made if need be; the paths by ``Result.name``."""
+    written: dict[str, Path] = {}
+    for result in report.results:
+        if result.failure is not None and result.failure.reproducer:
+            folder.mkdir(parents=True, exist_ok=True)
+            written[result.name] = folder / f"{result.name.replace(' ', '_').replace('/', '_')}.py"
+            write_whole(written[result.name], result.failure.reproducer)
+    return written
