@@ -1,12 +1,26 @@
-"""The conformance suite: laws that every backend of ``tttcore`` must hold, checked on hypothesis draws and on real text.
+"""The conformance suite: laws that every TTT backend must hold, checked on hypothesis draws and on real text.
 
-``conform(backends)`` returns a ``Report``; ``LAWS`` are the laws by name; ``ttt`` is the command line; as a pytest plugin it runs by
+``conform(backends)`` returns a ``Report``; ``LAWS`` are the laws by name; ``ttt`` is the command line; with pytest it is
 ``pytest --pyargs ttt_conformance --ttt-backend NAME``.
 """
 
-from .laws import LAWS as LAWS
-from .laws import Law as Law
-from .report import Failure as Failure
-from .report import Report as Report
-from .report import Result as Result
-from .runner import conform as conform
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .laws import LAWS, Law
+    from .report import Failure, Report, Result
+    from .runner import conform
+
+__all__ = ("LAWS", "Failure", "Law", "Report", "Result", "conform")
+
+_HOMES = {"LAWS": "laws", "Law": "laws", "Failure": "report", "Report": "report", "Result": "report", "conform": "runner"}
+
+
+def __getattr__(name: str) -> object:
+    """A public name, imported when it is asked for: ``ttt`` must get as far as to say which of the suite's requirements is missing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,10 +1,10 @@
-"""The command line: ``ttt conform`` and ``ttt backends``."""
+"""The command line: ``ttt conform``, ``ttt diff``, ``ttt backends`` and ``ttt vectors``."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -12,14 +12,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from tttcore import Backend, BackendUnavailable, InvalidInput, backends, get_backend
+from tttcore import BackendUnavailable, InvalidInput, backends, get_backend
 
-from .processes import Share, conform_in_processes
-from .report import table
-from .results import Report
-from .runner import MAX_EXAMPLES, Cell, cells, conform
+from .matrix import Cell, Effort, cells
+from .processes import conform_in_processes
+from .report import Report, diff, outputs, terminal
+from .runner import conform, effort_of
+from .vectors.commands import vectors_app
 
 app = typer.Typer(help="Test-Time-Training layers: which backends are here, and whether they are right.", no_args_is_help=True)
+app.add_typer(vectors_app, name="vectors")
 HELD, BROKEN, USAGE = 0, 1, 2
 
 
@@ -33,55 +35,80 @@ def list_backends() -> None:
     Console().print(grid)
 
 
+def _file(help: str) -> typer.models.OptionInfo:
+    return typer.Option(help=help, dir_okay=False)
+
+
 @app.command("conform")
 def run_conform(
     backend: Annotated[list[str] | None, typer.Option(help="NAME or package.module:OBJECT; repeatable. Default: all that are available.")] = None,
-    max_examples: Annotated[int, typer.Option(min=1, help="Hypothesis draws for each law in each cell of the matrix.")] = MAX_EXAMPLES,
+    quick: Annotated[bool, typer.Option("--quick", help="A first look, in seconds: fewer cells, fewer draws.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="For a night: every cell, many draws.")] = False,
+    max_examples: Annotated[int | None, typer.Option(min=1, help="Hypothesis draws for each law in each cell of the matrix.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes to run in. Default: the machine's cores.")] = os.cpu_count() or 1,
-    json: Annotated[Path | None, typer.Option(help="Write every result to this file.", dir_okay=False)] = None,
+    json: Annotated[Path | None, _file("Write every result to this file.")] = None,
+    junit: Annotated[Path | None, _file("Write JUnit XML to this file.")] = None,
+    html: Annotated[Path | None, _file("Write a page with plots to this file.")] = None,
+    badge: Annotated[Path | None, _file("Write a badge (SVG) to this file, and print a line for a README.")] = None,
+    reproducers: Annotated[Path, typer.Option(help="Folder for scripts that show what is broken, with NumPy alone.")] = Path("ttt-reproducers"),
 ) -> None:
     """Check every law on every backend, on draws and on the text of the Python standard library.
 
-    Exit status: 0 all laws hold, 1 some law is broken, 2 usage.
+    Exit status: 0 all laws hold, 1 some law is broken, 2 usage, or a backend of which nothing can be compared.
     """
     console = Console()
-    if json is not None and not json.absolute().parent.is_dir():
-        _usage(f"--json: got {json}, in a folder that does not exist; expected a file in an existing folder. Fix: create {json.parent}.")
+    if quick and deep:
+        _usage("--quick and --deep: got both; expected one of them. Fix: leave one out.")
+    files = {"json": json, "junit": junit, "html": html, "badge": badge}
+    for name, path in files.items():
+        if path is not None and not path.absolute().parent.is_dir():
+            _usage(f"--{name}: got {path}, in a folder that does not exist; expected a file in an existing folder. Fix: create {path.parent}.")
     names = list(dict.fromkeys(backend or [name for name, info in backends().items() if info.available]))
-    report = _with_progress(console, names, _chosen(names), max_examples, jobs)
-    console.print(table(report))
-    if json is not None:
-        report.write(json)
-        console.print(f"wrote {json}", markup=False)
-    if not report.checked and not report.broken:
-        _usage("nothing was compared: every law is outside what the chosen backends claim")
+    try:
+        report = _with_progress(console, names, effort_of("quick" if quick else "deep" if deep else "default", max_examples), jobs)
+    except (BackendUnavailable, InvalidInput) as error:
+        _usage(str(error))
+    scripts = outputs.write_reproducers(report.results, reproducers)
+    console.print(terminal.table(report, scripts))
+    for line in outputs.write_files(report, files):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(BROKEN if report.broken else HELD)
 
 
-def _chosen(names: list[str]) -> list[Backend]:
+@app.command("diff")
+def compare_reports(
+    old: Annotated[Path, typer.Argument(help="A report that ttt conform --json wrote.", exists=True, dir_okay=False)],
+    new: Annotated[Path, typer.Argument(help="A later one.", exists=True, dir_okay=False)],
+) -> None:
+    """Say what changed from one report to another.
+
+    Exit status: 0 nothing is worse, 1 something is, 2 usage.
+    """
     try:
-        return [get_backend(name) for name in names]
-    except (BackendUnavailable, InvalidInput) as error:
+        found = diff.difference(Report.read(old), Report.read(new))
+    except InvalidInput as error:
         _usage(str(error))
-        raise
+    Console().print(diff.table(found))
+    raise typer.Exit(BROKEN if found.worse else HELD)
 
 
-def _with_progress(console: Console, names: list[str], chosen: list[Backend], max_examples: int, jobs: int) -> Report:
+def _with_progress(console: Console, names: list[str], effort: Effort, jobs: int) -> Report:
+    total = len(cells([get_backend(name) for name in names], effort))
     columns = (SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("starting", total=len(cells(chosen)))
+        task = progress.add_task("starting", total=total)
 
         def before(cell: Cell) -> None:
-            progress.update(task, advance=1, description=f"{cell.backend.name}: {cell.law.name} ({cell.form}, {cell.subject}, {cell.inner})")
+            progress.update(task, advance=1, description=cell.name)
 
-        def after(share: Share, size: int) -> None:
-            progress.update(task, advance=size, description=f"{share.backend}: {share.form}, {share.subject}, {share.inner}")
+        def after(what: str, size: int) -> None:
+            progress.update(task, advance=size, description=what)
 
         if jobs == 1:
-            return conform(chosen, max_examples, before)
-        return conform_in_processes(names, max_examples, jobs, after)
+            return conform(names, effort, progress=before)
+        return conform_in_processes(names, effort, jobs, after)
 
 
-def _usage(message: str) -> None:
+def _usage(message: str) -> NoReturn:
     typer.echo(message, err=True)
     raise typer.Exit(USAGE)

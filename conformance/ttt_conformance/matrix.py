@@ -23,9 +23,14 @@ class Effort:
     deep: bool = False
     few: bool = False
 
-    def covers(self, law: Law, scope: Scope) -> bool:
-        """Whether the law is checked in that scope."""
-        return (self.deep or not scope.deep) and (law.quick or not self.few)
+    def covers(self, law: Law, scope: Scope, inner: str, form: str) -> bool:
+        """Whether the law is checked there."""
+        if not self.few:
+            return self.deep or not scope.deep
+        if scope.deep or law.quick == "never" or (scope.subject, inner) == ("layer", "mlp"):
+            return False
+        first = (scope.subject, inner) == ("inner", "linear")
+        return (first or law.quick == "forms") and (form == "dual" or (first and law.quick == "forms"))
 
 
 EFFORTS = {effort.name: effort for effort in (Effort("quick", 2, few=True), Effort("default", 8), Effort("deep", 200, deep=True))}
@@ -62,10 +67,10 @@ def cells(backends: Iterable[Backend], effort: Effort = EFFORTS["default"]) -> l
         for backend in backends
         for law in LAWS.values()
         for scope in law.scopes
-        if effort.covers(law, scope)
         for dtype in _dtypes(backend, scope)
-        for inner in (scope.inner[:1] if effort.few and scope.subject == "layer" else scope.inner)
+        for inner in scope.inner
         for form in scope.forms
+        if effort.covers(law, scope, inner, form)
     ]
     return sorted(every, key=lambda cell: (names.index(cell.backend.name), cell.subject, cell.inner, cell.form))
 

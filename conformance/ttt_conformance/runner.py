@@ -8,34 +8,49 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tttcore import Backend, InvalidInput, Unsupported
+from tttcore import Backend, InvalidInput, Unsupported, get_backend
 
+from .explain.failure import explained
+from .explain.minimise import smallest
 from .laws import LawBroken, Trial
 from .matrix import EFFORTS, Cell, Effort, cells
 from .report.results import BROKEN, HOLDS, NOT_CLAIMED, Report, Result
 
 
 def conform(
-    backends: Backend | Iterable[Backend],
-    effort: str = "default",
+    backends: Backend | str | Iterable[Backend | str],
+    effort: str | Effort = "default",
     *,
-    max_examples: int | None = None,
     progress: Callable[[Cell], None] | None = None,
 ) -> Report:
     """Check every law on every backend, in this process; the draws are the same on every run.
 
-    ``effort``: "quick", "default" or "deep"; ``max_examples``: hypothesis draws of a plain law in a cell, in place of the effort's;
-    ``progress`` is called with each cell before it runs. Raises ``InvalidInput`` when nothing at all can be compared on one of the backends.
+    ``backends``: objects, registered names or "package.module:OBJECT"; ``effort``: "quick", "default", "deep" or an ``Effort``; ``progress`` is
+    called with each cell before it runs. The first failure of each law is made as small as it can be and explained. Raises ``InvalidInput``
+    when nothing at all can be compared on one of the backends, ``BackendUnavailable`` when a named one cannot be loaded.
     """
     started = time.perf_counter()
-    chosen = [backends] if isinstance(backends, Backend) else list(backends)
-    size = effort_of(effort, max_examples)
+    size = effort_of(effort) if isinstance(effort, str) else effort
+    several = [backends] if isinstance(backends, (Backend, str)) else backends
+    chosen = [get_backend(backend) if isinstance(backend, str) else backend for backend in several]
+    every = cells(chosen, size)
     results: list[Result] = []
-    for cell in cells(chosen, size):
+    for cell in every:
         if progress is not None:
             progress(cell)
         results.append(run(cell, size))
-    return checked(Report(results, time.perf_counter() - started, effort))
+    for index in first_broken(results):
+        results[index] = run(every[index], size, explain=True)
+    return checked(Report(results, time.perf_counter() - started, size.name))
+
+
+def first_broken(results: list[Result]) -> list[int]:
+    """Where the first failure of each backend and law stands."""
+    first: dict[tuple[str, str], int] = {}
+    for index, result in enumerate(results):
+        if result.status == BROKEN:
+            first.setdefault((result.backend, result.law), index)
+    return list(first.values())
 
 
 def effort_of(name: str, max_examples: int | None = None) -> Effort:
@@ -67,9 +82,9 @@ def _outside(cell: Cell) -> str:
     return ""
 
 
-def run(cell: Cell, effort: Effort) -> Result:
-    """One box: the law on hypothesis draws, shrunk to its smallest failure."""
-    trial, refused, latest = Trial(cell.backend, cell.form), [""], [None]
+def run(cell: Cell, effort: Effort, explain: bool = False) -> Result:
+    """One box: the law on hypothesis draws, up to its first failure; to ``explain`` it, shrunk to its smallest."""
+    trial, refused, drawn_last = Trial(cell.backend, cell.form), "", None
     examples = 0
 
     @settings(
@@ -77,18 +92,19 @@ def run(cell: Cell, effort: Effort) -> Result:
         database=None,
         deadline=None,
         derandomize=True,
-        phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+        phases=(Phase.generate, Phase.shrink) if explain else (Phase.generate,),
+        suppress_health_check=list(HealthCheck),
         print_blob=False,
+        report_multiple_bugs=False,
     )
     @given(cell.law.draws(cell.setting(effort)))
     def holds(drawn: Any) -> None:
-        nonlocal examples
-        examples, latest[0] = examples + 1, drawn
+        nonlocal examples, refused, drawn_last
+        examples, drawn_last = examples + 1, drawn
         try:
             cell.law.check(trial, drawn)
         except Unsupported as error:
-            refused[0] = refused[0] or str(error)
+            refused = refused or str(error)
 
     started = time.perf_counter()
     status, message, failure = HOLDS, "", None
@@ -98,10 +114,22 @@ def run(cell: Cell, effort: Effort) -> Result:
         try:
             holds()
         except Exception as error:  # whatever a backend throws is a finding about that backend
+            if explain:
+                drawn_last, smallest_error = smallest(drawn_last, error, lambda drawn: _breaks(cell, drawn))
+                failure = explained(cell, drawn_last, smallest_error)
             kind = "" if isinstance(error, LawBroken) else f"{type(error).__name__}: "
             status, message = BROKEN, f"{kind}{error}"
-        if status == HOLDS and refused[0] and not trial.comparisons:
-            status, message = NOT_CLAIMED, refused[0]
+        if status == HOLDS and refused and not trial.comparisons:
+            status, message = NOT_CLAIMED, refused
     seconds = time.perf_counter() - started
     names = (cell.backend.name, cell.law.name, cell.form, cell.subject, cell.inner, cell.dtype)
     return Result(*names, status, trial.worst, trial.comparisons, examples, seconds, message, trial.shares, trial.curve, failure)
+
+
+def _breaks(cell: Cell, drawn: Any) -> Exception | None:
+    """How the law breaks on what was drawn, or None."""
+    try:
+        cell.law.check(Trial(cell.backend, cell.form), drawn)
+    except Exception as error:
+        return error
+    return None

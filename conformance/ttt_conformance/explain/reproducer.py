@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pprint
-import re
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,19 +14,10 @@ import numpy as np
 
 from tttcore.tree import leaves, paths
 
-from ..report.files import write_whole
 from .evidence import Evidence
 
 DEFINITION = Path(__file__).with_name("definition.py")
 WIDTH = 140
-
-
-def write(folder: Path, name: str, evidence: Evidence) -> Path:
-    """Write the script to a file of that name in the folder (made if need be), whole or not at all; the file's path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / (re.sub(r"[^\w.-]+", "-", name) + ".py")
-    write_whole(path, script(evidence))
-    return path
 
 
 def script(evidence: Evidence) -> str:

@@ -38,4 +38,5 @@ FROZEN = Law(
     check_frozen,
     (Scope("inner", ("linear", "mlp", "swiglu")), LAYER),
     draws=names,
+    quick="dual",
 )

@@ -125,5 +125,6 @@ GRADIENTS = Law(
     check_gradients,
     (INNER, Scope("layer", forms=("dual",))),
     gradients=True,
+    quick="dual",
     cost=4,
 )

@@ -94,11 +94,11 @@ class Trial:
         error = float(np.max(errors, initial=0.0))
         share = 0.0 if error == 0 else error / limit if limit else np.inf
         self.shares[bin_of(share)] += 1
+        self.worst = max(self.worst, share if share == share else np.inf)
         if not error <= limit:
             worst = np.unravel_index(int(np.argmax(np.nan_to_num(errors, nan=np.inf))), errors.shape)
             place = Place([int(i) for i in worst], float(x[worst]), float(y[worst]), error, limit)
             raise LawBroken(what, f"an error of {error:.3g}", "none", f"{limit:.3g}", place, self.call)
-        self.worst = max(self.worst, share)
 
 
 Check = Callable[[Trial, Any], None]
@@ -133,5 +133,5 @@ class Law:
     """Whether it needs a backend with gradients."""
     cost: int = 1
     """One example of it costs as much as this many of a plain law: it gets that much fewer."""
-    quick: bool = True
-    """Whether the quick effort checks it."""
+    quick: str = "forms"
+    """Where the quick effort checks it: "forms" (all forms of TTT-Linear's inner loop, dual of the rest), "dual" (of that loop alone) or "never"."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from typing import NamedTuple
 
 import ml_dtypes
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from tttcore.tree import leaves, paths
 
 from ..allowance import allowance, distance
-from ..cases import Case, Setting, cases, dtypes_of, hostile_cases
+from ..cases import Case, Setting, dtypes_of, hostile_cases
 from ..problem import Outcome, Problem, reference
 from ..report.results import Point
 from ..shapes import nearest
@@ -71,21 +70,21 @@ def check_drift(trial: Trial, case: Case) -> None:
     """T = 32768 in float32: the error of y up to each mark and of the final state, within what the reference's own rounding adds up to."""
     problem, truth, allowed, along = long(case)
     got = trial.answer(problem)
-    for mark, limit in zip(MARKS, along, strict=True):
+    for mark, limit in zip(MARKS, along, strict=False):
         trial.curve.append(Point(mark, distance(got.y[:, :mark], truth.y[:, :mark]), float(limit)))
-    for mark, limit in zip(MARKS, along, strict=True):
+    for mark, limit in zip(MARKS, along, strict=False):
         trial.compare(f"y of the first {mark} tokens", got.y[:, :mark], truth.y[:, :mark], limit)
     trial.compare("final state", got, truth, allowed)
 
 
 @functools.lru_cache(4)
 def long(case: Case) -> Long:
-    """One row, one head, of LONG tokens."""
-    problem = replace(case, length=LONG, flavour="normal").problem()
+    """The case's problem, with what is allowed by mark."""
+    problem = case.problem()
 
     def run(problem: Problem) -> tuple[Outcome, tuple[np.ndarray, ...]]:
         outcome = reference(problem)
-        return outcome, tuple(outcome.y[:, :mark] for mark in MARKS)
+        return outcome, tuple(outcome.y[:, :mark] for mark in MARKS if mark <= case.length)
 
     truth, pieces = run(exact(problem))
     allowed, along = allowance(problem, (truth, pieces), run)
@@ -95,7 +94,7 @@ def long(case: Case) -> Long:
 def long_cases(setting: Setting) -> st.SearchStrategy[Case]:
     """Cases of one row and one head, with mini-batches as near to 64 tokens as the claims have them."""
     shape = setting.shapes[0]._replace(batch=1, heads=1, mini_batch=nearest(64, setting.supports.mini_batch_sizes))
-    return cases(setting, (shape,))
+    return st.builds(lambda seed: Case(setting.subject, setting.inner, setting.dtype, shape, LONG, "normal", seed), st.integers(0, 2**31))
 
 
 HOSTILE = Law(
@@ -118,5 +117,5 @@ DRIFT = Law(
     (Scope("inner", ("linear",), ("dual",), dtypes=("float32",)), Scope("inner", ("linear", "mlp"), dtypes=("float32",), deep=True)),
     draws=long_cases,
     cost=8,
-    quick=False,
+    quick="never",
 )

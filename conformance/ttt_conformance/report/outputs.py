@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from . import badge, html, junit
 from .files import write_whole
-from .results import Report
+from .results import Report, Result
 
 MAKERS: dict[str, Callable[[Report], str]] = {"json": Report.to_json, "junit": junit.document, "html": html.page, "badge": badge.svg}
 
@@ -22,12 +23,12 @@ def write_files(report: Report, files: Mapping[str, Path | None]) -> Iterator[st
                 yield badge.line(report)
 
 
-def write_reproducers(report: Report, folder: Path) -> dict[str, Path]:
+def write_reproducers(results: Iterable[Result], folder: Path) -> dict[str, Path]:
     """Write the script of each failure that has one into the folder, made if need be; the paths by ``Result.name``."""
     written: dict[str, Path] = {}
-    for result in report.results:
+    for result in results:
         if result.failure is not None and result.failure.reproducer:
             folder.mkdir(parents=True, exist_ok=True)
-            written[result.name] = folder / f"{result.name.replace(' ', '_').replace('/', '_')}.py"
+            written[result.name] = folder / (re.sub(r"[^\w.-]+", "-", result.name) + ".py")
             write_whole(written[result.name], result.failure.reproducer)
     return written

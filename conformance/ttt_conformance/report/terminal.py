@@ -44,6 +44,8 @@ def _broken(report: Report, paths: Mapping[str, Path]) -> Iterator[Panel | Text]
     for result in first:
         rows = facts(result) + ([("reproducer", str(paths[result.name]))] if result.name in paths else [])
         grid = Table.grid(padding=(0, 2))
+        grid.add_column()
+        grid.add_column(overflow="fold")
         for name, value in rows:
             grid.add_row(Text(name, "dim"), _text(value))
         yield Panel(grid, title=_text(_place(result)), title_align="left", border_style="red")

@@ -13,7 +13,7 @@ import pytest
 from small import case_of
 
 from ttt_conformance.explain import Evidence
-from ttt_conformance.explain.reproducer import literal, script, write
+from ttt_conformance.explain.reproducer import literal, script
 from ttt_conformance.laws.expected import expect
 from ttt_conformance.problem import Options, answer, reference
 from tttcore import get_backend
@@ -75,15 +75,18 @@ def wrong_paths(table):
 # Run as its reader runs it.
 
 
+def write(path, evidence):
+    path.write_text(script(evidence), encoding="utf-8")
+    return path
+
+
 def run_alone(path):
     return subprocess.run([sys.executable, "-I", path], capture_output=True, text=True, encoding="utf-8", cwd=path.parent, timeout=60)
 
 
 def test_a_wrong_answer_exits_1_and_is_named(tmp_path):
     evidence = one_off(evidence_of("layer", "mlp", dtype="float32"), "state.grads.W2", (1, 0, 2, 3))
-    path = write(tmp_path / "new" / "folder", "mine/reference:dual", evidence)
-    assert path == tmp_path / "new" / "folder" / "mine-reference-dual.py"
-    done = run_alone(path)
+    done = run_alone(write(tmp_path / "wrong.py", evidence))
     assert (done.returncode, done.stderr) == (1, "")
     assert wrong_paths(done.stdout) == ["state.grads.W2"]
     assert "most at (1, 0, 2, 3)" in done.stdout
@@ -91,7 +94,7 @@ def test_a_wrong_answer_exits_1_and_is_named(tmp_path):
 
 
 def test_a_right_answer_exits_0(tmp_path):
-    done = run_alone(write(tmp_path, "right", evidence_of("inner", "swiglu")))
+    done = run_alone(write(tmp_path / "right.py", evidence_of("inner", "swiglu")))
     assert (done.returncode, done.stderr, wrong_paths(done.stdout)) == (0, "", [])
 
 

@@ -1,0 +1,62 @@
+"""The smallest case that still breaks a law: sizes first, which a compiler would pay for at every draw; hypothesis shrinks the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from ..cases import Case
+
+TRIES = 40
+SECONDS = 15.0
+"""No more tries after that long: those on a compiling backend take seconds each."""
+
+LEAST_D = 4
+"""A LayerNorm over two entries gives ±1 whatever they are, and hides what is wrong."""
+
+Break = Callable[[Any], Exception | None]
+"""What a law is checked on → how it breaks, or None where it holds."""
+
+
+def smallest(drawn: Any, error: Exception, breaks: Break) -> tuple[Any, Exception]:
+    """The smallest neighbour of ``drawn`` that breaks in the same way, and how."""
+    started, tries, searching = time.perf_counter(), 0, True
+    while searching:
+        searching = False
+        for candidate in smaller(drawn):
+            tries += 1
+            if tries > TRIES or time.perf_counter() - started > SECONDS:
+                return drawn, error
+            found = breaks(candidate)
+            if type(found) is type(error):
+                drawn, error, searching = candidate, found, True
+                break
+    return drawn, error
+
+
+def smaller(drawn: Any) -> Iterator[Any]:
+    """The neighbours of a case that are smaller in one size, those that save most first; of what is no case, none."""
+    if hasattr(drawn, "case"):
+        yield from (drawn._replace(case=case) for case in smaller(drawn.case))
+    if not isinstance(drawn, Case):
+        return
+    shape = drawn.shape
+    for length in (0, 1, 2, drawn.length // 2, drawn.length - 1):
+        if 0 <= length < drawn.length:
+            yield replace(drawn, length=length)
+    for name, least in (
+        ("batch", 1),
+        ("heads", 1),
+        ("head_dim", LEAST_D),
+        ("mini_batch", 1),
+        ("mini_batch", 2),
+        ("mini_batch", shape.mini_batch // 2),
+    ):
+        if least < getattr(shape, name):
+            yield replace(drawn, shape=shape._replace(**{name: least}))
+    if drawn.flavour != "normal":
+        yield replace(drawn, flavour="normal")
+    if shape.variant != "usual":
+        yield replace(drawn, shape=shape._replace(variant="usual"))
