@@ -35,8 +35,8 @@ def list_backends() -> None:
     Console().print(grid)
 
 
-def _file(help: str) -> typer.models.OptionInfo:
-    return typer.Option(help=help, dir_okay=False)
+def _file(what: str) -> typer.models.OptionInfo:
+    return typer.Option(help=what, dir_okay=False)
 
 
 @app.command("conform")

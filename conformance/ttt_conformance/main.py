@@ -7,6 +7,9 @@ import os
 import sys
 
 
+REQUIRED = ("hypothesis", "jinja2", "matplotlib", "ml_dtypes", "rich", "safetensors", "typer")
+
+
 def main() -> None:
     """Run the command line."""
     missing = [

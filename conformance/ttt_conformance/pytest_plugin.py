@@ -53,7 +53,7 @@ def ttt_effort(request: pytest.FixtureRequest) -> Effort:
     """The effort of ``--ttt-effort``."""
     from .runner import effort_of
 
-    return effort_of(request.config.getoption("--ttt-effort"))
+    return effort_of(str(request.config.getoption("--ttt-effort")))
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def _cells(config: pytest.Config) -> list[Cell]:
 
     names = config.getoption("--ttt-backend") or [name for name, info in backends().items() if info.available]
     try:
-        return cells([get_backend(name) for name in dict.fromkeys(names)], effort_of(config.getoption("--ttt-effort")))
+        return cells([get_backend(name) for name in dict.fromkeys(names)], effort_of(str(config.getoption("--ttt-effort"))))
     except (BackendUnavailable, InvalidInput) as error:
         raise pytest.UsageError(str(error)) from error
 

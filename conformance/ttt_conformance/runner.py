@@ -93,7 +93,7 @@ def run(cell: Cell, effort: Effort, explain: bool = False) -> Result:
         deadline=None,
         derandomize=True,
         phases=(Phase.generate, Phase.shrink) if explain else (Phase.generate,),
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
         print_blob=False,
         report_multiple_bugs=False,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,6 @@ def test_law(
         if (ttt_cell.backend.name, ttt_cell.law.name) not in EXPLAINED:
             EXPLAINED.add((ttt_cell.backend.name, ttt_cell.law.name))
             result = run(ttt_cell, ttt_effort, explain=True)
-        scripts = write_reproducers([result], pytestconfig.getoption("--ttt-reproducers"))
+        scripts = write_reproducers([result], Path(str(pytestconfig.getoption("--ttt-reproducers"))))
         found = [*facts(result), *(("reproducer", str(path)) for path in scripts.values())]
         pytest.fail("\n".join(f"{name}: {value}" for name, value in found), pytrace=False)

@@ -52,7 +52,7 @@ def _accepted(name: str, function: Any, supports: Supports) -> tuple[str, ...]:
 
 def _answer(name: str, spec: LayerSpec, supports: Supports, q: Array, rows: int, answer: Any) -> tuple[Array, Any]:
     alone = not (isinstance(answer, tuple) and len(cast("tuple[Any, ...]", answer)) == 2)
-    y, state = (answer, None) if alone else cast("tuple[Any, Any]", answer)
+    y, state = cast("tuple[Any, Any]", (answer, None) if alone else answer)
     check_output(name, y, q)
     if state is None and not supports.state:
         return y, None

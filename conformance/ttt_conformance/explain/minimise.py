@@ -30,7 +30,7 @@ def smallest(drawn: Any, error: Exception, breaks: Break) -> tuple[Any, Exceptio
             if tries > TRIES or time.perf_counter() - started > SECONDS:
                 return drawn, error
             found = breaks(candidate)
-            if type(found) is type(error):
+            if found is not None and type(found) is type(error):
                 drawn, error, searching = candidate, found, True
                 break
     return drawn, error

@@ -50,8 +50,8 @@ def kernel(case: Case) -> tuple[Problem, Outcome, Outcome, tuple[np.ndarray, ...
     powers = np.arange(FEATURES)
     roots = np.sqrt([math.factorial(n) for n in powers])
     labels = np.concatenate([v, np.ones((*v.shape[:3], 1))], axis=-1)
-    expected = attention(case, q[..., None] ** powers / roots, k[..., None] ** powers / roots, labels)
-    return *expected, (q, k, v)
+    problem, truth, allowed = attention(case, q[..., None] ** powers / roots, k[..., None] ** powers / roots, labels)
+    return problem, truth, allowed, (q, k, v)
 
 
 def attention(case: Case, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> Expected:
