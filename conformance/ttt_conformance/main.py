@@ -6,15 +6,12 @@ import importlib.util
 import os
 import sys
 
-
 REQUIRED = ("hypothesis", "jinja2", "matplotlib", "ml_dtypes", "rich", "safetensors", "typer")
 
 
 def main() -> None:
     """Run the command line."""
-    missing = [
-        name for name in ("hypothesis", "jinja2", "matplotlib", "ml_dtypes", "rich", "safetensors", "typer") if importlib.util.find_spec(name) is None
-    ]
+    missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
     if missing:
         print(f"ttt needs {', '.join(missing)}: pip install 'tttcore[conformance]'", file=sys.stderr)
         raise SystemExit(2)

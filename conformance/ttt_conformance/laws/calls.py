@@ -93,7 +93,7 @@ NONSENSE: dict[str, Callable[[Problem], Problem]] = {
     "v of another width": _input(2, lambda x: x[..., 1:]),
     "q of integers": _input(0, lambda x: x.astype(np.int32)),
     "q without rows": _input(0, lambda x: x[0]),
-    "learning rates with NaN": _input(3, lambda x: np.where(np.arange(x.shape[2]) == 0, np.asarray(np.nan, x.dtype), x)),
+    "learning rates with NaN": _input(3, lambda x: np.full_like(x, np.nan)),
     "no W1": lambda problem: _without(problem, "W1"),
     "W1 transposed and cut": lambda problem: replace(problem, params={**problem.params, "W1": problem.params["W1"][..., 1:]}),
     "an unknown parameter": lambda problem: replace(problem, params={**problem.params, "W0": problem.params["W1"]}),

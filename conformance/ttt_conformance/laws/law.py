@@ -48,7 +48,7 @@ class Trial:
     worst: float = 0.0
     comparisons: int = 0
     shares: list[int] = field(default_factory=lambda: [0] * len(SHARE_EDGES))
-    curve: list[Point] = field(default_factory=list)
+    curve: list[Point] = field(default_factory=list[Point])
     call: Call | None = None
     """The last call."""
 

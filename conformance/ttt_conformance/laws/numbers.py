@@ -43,7 +43,7 @@ def check_dtype(trial: Trial, case: Case) -> None:
         for path, x in zip(paths(got.state), leaves(got.state), strict=True):
             if path.startswith(("weights", "grads")):
                 trial.demand(f"dtype of {path}", x.dtype in (np.float32, np.float64), x.dtype, "float32 or float64")
-        short = min(float(np.mean(x == x.astype(problem.dtype).astype(x.dtype))) for x in leaves(got.state.weights))
+        short = min(_representable(x, problem.dtype) for x in leaves(got.state.weights))
         trial.demand("digits of the weights", short < 0.5, f"those of {problem.dtype} in {short:.0%} of each", "float32's")
     trial.compare("narrow tokens", got, truth, allowed)
 
@@ -55,6 +55,11 @@ def narrow(case: Case, carried: bool) -> Expected:
     truth = reference(exact(problem))
     wide = problem.map(lambda x: x.astype(dtypes_of(case.dtype)[1]))
     return Expected(problem, truth, allowance(wide, truth, reference, step=rounding(problem.dtype)))
+
+
+def _representable(x: np.ndarray, dtype: np.dtype[Any]) -> float:
+    """The share of numbers that the dtype holds exactly."""
+    return float(np.mean(x == x.astype(dtype).astype(x.dtype)))
 
 
 def rounding(dtype: np.dtype[Any]) -> float:
