@@ -108,7 +108,11 @@ def nonsense(setting: Setting) -> st.SearchStrategy[Nonsense]:
 
 
 REPEAT = Law(
-    "repeat", "the second call equals the first, bit for bit, and no argument is changed", check_repeat, (INNER, Scope("layer", forms=("dual",)))
+    "repeat",
+    "the second call equals the first, bit for bit, and no argument is changed",
+    check_repeat,
+    (INNER, Scope("layer", forms=("dual",))),
+    allowed="nothing",
 )
 REFUSAL = Law(
     "refusal",
@@ -116,4 +120,5 @@ REFUSAL = Law(
     check_refusal,
     (Scope("inner", ("linear",), ("dual",)),),
     draws=nonsense,
+    allowed="nothing",
 )

@@ -124,6 +124,7 @@ GRADIENTS = Law(
     "⟨x̄, u⟩ = ⟨ȳ, ∂f(x)·u⟩ for every parameter and input x and the initial state, ȳ of y and of the final state; ∂f·u by complex step",
     check_gradients,
     (INNER, Scope("layer", forms=("dual",))),
+    allowed="the rule on ∂f·u, array by array, times the norm of its ȳ",
     gradients=True,
     quick="dual",
     cost=4,

@@ -129,6 +129,8 @@ class Law:
     check: Check
     scopes: tuple[Scope, ...]
     draws: Draws = cases
+    allowed: str = "the rule"
+    """How far from the truth an answer may be; docs/allowances.md has the rule."""
     gradients: bool = False
     """Whether it needs a backend with gradients."""
     cost: int = 1

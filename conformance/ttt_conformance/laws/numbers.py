@@ -123,6 +123,7 @@ DTYPE = Law(
     "tokens in bfloat16 or float16: y in their dtype, the state in float32 or wider, both within what products of rounded operands allow",
     check_dtype,
     (Scope("inner", ("linear",), ("dual",), dtypes=("bfloat16", "float16")),),
+    allowed="the rule, with the rounding step of the tokens",
 )
 DRIFT = Law(
     "drift",
@@ -130,6 +131,7 @@ DRIFT = Law(
     check_drift,
     (Scope("inner", ("linear",), ("dual",), dtypes=("float32",)), Scope("inner", ("linear", "mlp"), dtypes=("float32",), deep=True)),
     draws=long_cases,
+    allowed="the rule, up to each of ten places and for the final state",
     cost=8,
     quick="never",
 )

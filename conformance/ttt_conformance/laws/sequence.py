@@ -119,12 +119,19 @@ SPLIT = Law(
     check_split,
     (INNER, Scope("layer", forms=("dual", "decode")), Scope("layer", forms=("primal",), deep=True)),
 )
-CAUSALITY = Law("causality", "y_t does not depend on x_{t+1}, x_{t+2}, …, bit for bit", check_causality, (INNER, LAYER))
+CAUSALITY = Law(
+    "causality",
+    "y_t does not depend on x_{t+1}, x_{t+2}, …, bit for bit",
+    check_causality,
+    (INNER, LAYER),
+    allowed="nothing",
+)
 MASK = Law(
     "mask",
     "a padded batch ≡ each row's valid tokens alone (left, right and inner padding, NaN in it); y = 0 in the padding",
     check_mask,
     (INNER, LAYER),
+    allowed="the rule; nothing in the padding",
 )
 PACKED = Law(
     "packed",

@@ -78,5 +78,6 @@ SOFTMAX_ATTENTION = Law(
     "Theorem 2 of the paper: the Nadaraya–Watson estimator with kernel exp(q·k), by Theorem 1 on the kernel's features, is softmax attention",
     check_softmax_attention,
     (Scope("inner", ("bare",)),),
+    allowed="the rule on N and Z, carried through N/Z, plus the remainder of the series of exp",
     cost=2,
 )
