@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from tttcore import Backend, LayerSpec, State, get_backend
-from tttcore.tree import tree_map
+from tttcore.tree import paths, tree_map
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Problem:
     def subject(self) -> str:
         """What is called: "layer" or "inner"."""
         return "layer" if len(self.inputs) == 1 else "inner"
+
+    @property
+    def named_inputs(self) -> dict[str, np.ndarray]:
+        """The inputs by the names that a call gives them."""
+        return dict(zip(("x",) if self.subject == "layer" else ("q", "k", "v", "lr"), self.inputs, strict=True))
 
     @property
     def batch(self) -> int:
@@ -93,6 +98,12 @@ def differentiable(problem: Problem) -> Differentiable:
     return Differentiable(dict(problem.params), problem.inputs, None if problem.state is None else problem.state._replace(phase=None))
 
 
+def argument_paths(problem: Problem) -> list[str]:
+    """Where each array of ``differentiable`` stands in a call, in the order of its leaves: "params.W1", "q", "state.weights.W1", …"""
+    arguments = differentiable(problem)
+    return [*paths({"params": arguments.params}), *problem.named_inputs, *paths({"state": arguments.state})]
+
+
 def random_like(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
     """Normal numbers in the shape and dtype of x."""
     shape: tuple[int, ...] = x.shape
@@ -109,9 +120,14 @@ class Options(NamedTuple):
 
 def answer(backend: Backend, problem: Problem, options: Options) -> Outcome:
     """The backend's own y and final state."""
-    inputs = tuple(backend.asarray(x) for x in problem.inputs)
-    found = call_native(backend, problem.spec, {"params": problem.params, "inputs": inputs, "state": problem.state}, options)
-    return tree_map(backend.to_numpy, found)
+    given = arguments(problem)
+    found = call_native(backend, problem.spec, given | {"inputs": tree_map(backend.asarray, given["inputs"])}, options)
+    return tree_map(lambda x: np.array(backend.to_numpy(x)), found)
+
+
+def arguments(problem: Problem) -> dict[str, Any]:
+    """Copies of the arrays of a call: a backend that writes into them must not change the problem."""
+    return tree_map(np.copy, {"params": dict(problem.params), "inputs": problem.inputs, "state": problem.state})
 
 
 def call_native(backend: Backend, spec: LayerSpec, arguments: Mapping[str, Any], options: Options) -> Outcome:
@@ -130,16 +146,25 @@ class Call(NamedTuple):
     got: Outcome
 
 
+class GradientCall(NamedTuple):
+    """One call of a backend's vjp: the cotangents of the results (of y alone where the state is None), and those of the arguments that it returned."""
+
+    problem: Problem
+    options: Options
+    bars: Outcome
+    got: Differentiable
+
+
 def gradient(backend: Backend, problem: Problem, options: Options, bars: Outcome) -> Differentiable:
     """The backend's cotangents of the arguments for given ones of y and of the final state."""
-    inputs = [backend.asarray(x) for x in problem.inputs]
+    given = arguments(problem)
     call: Any = backend.inner_vjp if problem.subject == "inner" else backend.layer_vjp
     found = call(
         problem.spec,
-        problem.params,
-        *inputs,
+        given["params"],
+        *map(backend.asarray, given["inputs"]),
         backend.asarray(bars.y),
-        state=problem.state,
+        state=given["state"],
         state_bar=bars.state,
         form=options.form,
         mask=options.mask,

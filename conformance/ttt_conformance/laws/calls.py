@@ -13,7 +13,7 @@ from tttcore import InvalidInput, Unsupported
 from tttcore.tree import leaves, paths, tree_map
 
 from ..cases import Case, Setting, cases
-from ..problem import Options, Problem, call_native
+from ..problem import Options, Problem, arguments, call_native
 from .expected import begun
 from .law import INNER, Law, Scope, Trial
 
@@ -21,13 +21,16 @@ from .law import INNER, Law, Scope, Trial
 def check_repeat(trial: Trial, case: Case) -> None:
     """Two calls on the same native arrays, which must be afterwards what they were before."""
     problem, backend = begun(trial)(case).problem, trial.backend
-    kept = tree_map(np.copy, arguments(problem))
-    native = tree_map(backend.asarray, arguments(problem))
-    answers = [tree_map(lambda x: np.array(backend.to_numpy(x)), call_native(backend, problem.spec, native, Options(trial.form))) for _ in range(2)]
+    kept, given = arguments(problem), arguments(problem)
+    native = tree_map(backend.asarray, given)
+    first = call_native(backend, problem.spec, native, Options(trial.form))
+    noted = tree_map(lambda x: np.array(backend.to_numpy(x)), first)
+    second = call_native(backend, problem.spec, native, Options(trial.form))
     unchanged(trial, kept, tree_map(backend.to_numpy, native))
-    unchanged(trial, kept, arguments(problem))
-    for path, first, second in zip(paths(answers[0]), leaves(answers[0]), leaves(answers[1]), strict=True):
-        trial.compare(f"second call: {path}", second, first, np.float64(0.0))
+    unchanged(trial, kept, given)
+    for what, answer in (("second call", second), ("first answer after the second call", first)):
+        for path, x, y in zip(paths(noted), leaves(tree_map(backend.to_numpy, answer)), leaves(noted), strict=True):
+            trial.compare(f"{what}: {path}", x, y, np.float64(0.0))
 
 
 class Nonsense(NamedTuple):
@@ -56,11 +59,6 @@ def check_refusal(trial: Trial, drawn: Nonsense) -> None:
     else:
         trial.demand(drawn.kind, False, "an answer", "tttcore.InvalidInput")
     unchanged(trial, kept, tree_map(trial.backend.to_numpy, native))
-
-
-def arguments(problem: Problem) -> dict[str, Any]:
-    """The arrays of a call."""
-    return {"params": dict(problem.params), "inputs": problem.inputs, "state": problem.state}
 
 
 def unchanged(trial: Trial, before: Any, after: Any) -> None:
