@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write the text to a file beside ``path``, then put it in its place; what goes wrong leaves what was there, and nothing else."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as file:
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write the content to a file beside ``path``, then put it in its place; what goes wrong leaves what was there, and nothing else."""
+    with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
-            file.write(text)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.close()
             os.chmod(file.name, 0o644)  # temporary files are their owner's alone
             os.replace(file.name, path)
