@@ -47,7 +47,7 @@ DIFFERENCES: dict[str, Difference] = {
         "That mini-batch is filled up with zero tokens, and they train the bias: the final bias depends on K where the tokens do not.",
     ),
     "state": Difference(
-        LIMIT, ("split", "frozen"), "A state is (W, b), without gradient sum and phase: nothing inside a mini-batch can be carried. Not claimed."
+        LIMIT, ("split",), "A state is (W, b), without gradient sum and phase: nothing inside a mini-batch can be carried. Not claimed."
     ),
     "precision": Difference(LIMIT, ("dtype",), "All is computed in float32, and y is float32, whatever the tokens are. float64 is not claimed."),
     "rows": Difference(LIMIT, ("mask", "packed"), "No masks, and packed sequences in the GPU kernels only. Not claimed."),

@@ -66,7 +66,7 @@ def test_the_suite_finds_the_differences_that_are_stated(fla, statuses):
     holds, broken, refused = ({law for law, found in statuses if found == status} for status in (HOLDS, BROKEN, NOT_CLAIMED))
     assert {"causality", "repeat", "refusal"} <= holds
     assert {"reference", "rest", "online", "dtype"} <= broken
-    assert {"frozen", "split", "mask", "packed"} <= refused
+    assert {"split", "mask", "packed"} <= refused
     assert {law for difference in fla.DIFFERENCES.values() for law in difference.laws} <= broken | refused
 
 
