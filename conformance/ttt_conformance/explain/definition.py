@@ -3,7 +3,8 @@
 An implementation of its own, which shares no line with any backend and is written to be read. Vectors are rows; letters are those of
 docs/mathematics.md. ``spec`` is a layer's JSON as a dict. A state is a flat dict of arrays with a leading axis of rows: "weights.W1",
 "grads.W1", … (W and S of the running mini-batch), "phase" (its tokens read so far) and, in a layer with ``share_qk``, "conv".
-The functions between affine maps return their value h and its Jacobian J[i, j] = ∂h_j/∂z_i.
+The functions between affine maps return their value h and its Jacobian J[i, j] = ∂h_j/∂z_i. Complex arguments pass through: what is compared
+is the real part.
 """
 
 from typing import Any
@@ -22,10 +23,10 @@ def sigmoid(x: Array) -> Array:
 
 def gelu(z: Array) -> tuple[Array, Array]:
     """h = ½ z (1 + tanh u), u = √(2/π) (z + 0.044715 z³)."""
-    held = np.clip(z, -10, 10)  # beyond, tanh u is ±1 to the last bit and z³ might overflow
+    held = np.where(abs(z.real) < 10, z, 10 * np.sign(z.real))  # beyond, tanh u is ±1 to the last bit and z³ might overflow
     root = (2 / np.pi) ** 0.5
-    tanh = np.tanh(root * (held + 0.044715 * held**3))
-    slope = (1 + tanh) / 2 + held / 2 * (1 - tanh**2) * root * (1 + 3 * 0.044715 * held**2)
+    tanh = np.tanh(root * (held + 0.044715 * held * held * held))
+    slope = (1 + tanh) / 2 + held / 2 * (1 - tanh * tanh) * root * (1 + 3 * 0.044715 * held * held)
     return z / 2 * (1 + tanh), np.diag(slope)
 
 
@@ -134,7 +135,8 @@ def inner(
     for row, (b, tokens) in enumerate(rows):
         for t in tokens:
             i = int(end["phase"][row])
-            step = spec["base_lr"] / D * max(0, 1 / (i + 1) + params["token_lr_offset"][i])
+            a = 1 / (i + 1) + params["token_lr_offset"][i]
+            step = spec["base_lr"] / D * (a if a.real > 0 else 0)
             for head in range(H):
                 norm = {name: params[name][head] for name in ("norm_weight", "norm_bias") if model["residual_norm"]}
                 # Slices, so that what is written to W and S is written to the state.

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from tttcore import inner_derivative, layer_derivative
-from tttcore.tree import leaves, paths, rebuild, tree_map
+from tttcore.tree import leaves, rebuild, tree_map
 
 from ..allowance import allowance
 from ..cases import Case
-from ..problem import Differentiable, Outcome, Problem, differentiable, random_like
+from ..problem import Differentiable, Outcome, Problem, argument_paths, differentiable, random_like, reference
 from .expected import CACHED, exact, fresh, resumed
 from .law import INNER, Law, Scope, Trial
 from .sequence import masked, packed, with_holes
@@ -31,9 +31,9 @@ class Question(NamedTuple):
 
 
 class Direction(NamedTuple):
-    """One argument disturbed: its index among the leaves, its direction u, the oracle's ⟨ȳ, ∂f·u⟩ and how far it may be off."""
+    """One argument disturbed: its path in the call, its direction u, the oracle's ⟨ȳ, ∂f·u⟩ and how far it may be off."""
 
-    place: int
+    path: str
     along: np.ndarray
     slope: np.ndarray
     allowed: np.float64
@@ -42,13 +42,12 @@ class Direction(NamedTuple):
 def check_gradients(trial: Trial, case: Case) -> None:
     """⟨x̄, u⟩ = ⟨ȳ, ∂f(x)·u⟩ for each argument x in turn, u random, with cotangents of y and of the final state."""
     for kind in kinds(trial, case):
-        question, bars, directions = oracle(case, kind, trial.carries)
-        names = list(paths(differentiable(question.problem)))
-        given = question.problem if question.mask is None else with_holes(question.problem, question.mask)
-        found = list(leaves(trial.gradient(given, bars, question.mask, question.cu_seqlens)))
-        for place, along, slope, allowed in directions:
-            got = np.asarray(np.sum(found[place].astype(np.float64) * along))
-            trial.compare(f"⟨x̄, u⟩ for x = {names[place]}, {question.name}", got, slope, allowed)
+        (name, problem, mask, cu_seqlens), bars, several = oracle(case, kind, trial.carries)
+        found = trial.gradient(problem, bars, mask, cu_seqlens)
+        for (path, along, slope, allowed), cotangent in zip(several, leaves(found), strict=True):
+            trial.demand(f"shape of x̄ for x = {path}, {name}", cotangent.shape == along.shape, cotangent.shape, along.shape)
+            got = np.asarray(np.sum(cotangent.astype(np.float64) * along))
+            trial.compare(f"⟨x̄, u⟩ for x = {path}, {name}", got, slope, allowed)
 
 
 def kinds(trial: Trial, case: Case) -> Iterator[str]:
@@ -69,7 +68,11 @@ def ask(case: Case, kind: str) -> Question:
     if kind == "packed":
         row, borders, _ = packed(case)
         return Question("packed", row, cu_seqlens=borders)
-    return Question("from the initial state", fresh(case).problem, masked(case, False)[0] if kind == "masked" else None)
+    problem = fresh(case).problem
+    if kind == "masked":
+        mask, _ = masked(case, False)
+        return Question("masked", with_holes(problem, mask), mask)
+    return Question("from the initial state", problem)
 
 
 @functools.lru_cache(CACHED)
@@ -77,32 +80,32 @@ def oracle(case: Case, kind: str, carries: bool) -> tuple[Question, Outcome, lis
     """Cotangents for the case and, for each differentiable argument, what the complex step says."""
     question, rng = ask(case, kind), case.rng(5)
     problem, mask, cu_seqlens = question[1:]
-    wide = exact(problem)
+    results = reference(problem, mask, cu_seqlens)
+    results = results._replace(state=results.state._replace(phase=None) if carries else None)
+    bars: Outcome = tree_map(lambda x: random_like(rng, x).astype(problem.dtype), results)
+    return question, bars, directions(problem, bars, mask, cu_seqlens)
 
-    def run(tangents: Differentiable, problem: Problem) -> Outcome:
-        return derivative(tangents, problem, mask, cu_seqlens)
 
+def directions(problem: Problem, bars: Outcome, mask: Arrays = None, cu_seqlens: Arrays = None) -> list[Direction]:
+    """A direction for each differentiable argument, in the order of the leaves; the same for the same question."""
+    wide, rng = exact(problem), np.random.default_rng(0)
     arguments = differentiable(wide)
     zeros = tuple(np.zeros_like(x) for x in leaves(arguments))
-    outputs = run(rebuild(arguments, iter(zeros)), wide)
-    bars: Outcome = tree_map(lambda x: random_like(rng, x).astype(problem.dtype), outputs if carries else outputs._replace(state=None))
-    directions: list[Direction] = []
-    for index, argument in enumerate(leaves(arguments)):
+
+    def run(tangents: Differentiable, problem: Problem) -> Outcome:
+        slopes = derivative(tangents, problem, mask, cu_seqlens)
+        return slopes._replace(state=None) if bars.state is None else slopes
+
+    found: list[Direction] = []
+    for index, (path, argument) in enumerate(zip(argument_paths(problem), leaves(arguments), strict=True)):
         along = random_like(rng, argument)
-        tangents = rebuild(arguments, iter((*zeros[:index], along, *zeros[index + 1 :])))
-        along_it = functools.partial(_asked, carries, functools.partial(run, tangents))
-        slopes = along_it(wide)
-        pairs = list(zip(leaves(bars), leaves(slopes), leaves(allowance(problem, slopes, along_it)), strict=True))
-        slope = np.asarray(sum(np.sum(bar * dot) for bar, dot, _ in pairs))
-        allowed = np.float64(sum(limit * np.linalg.norm(bar) for bar, _, limit in pairs))
-        directions.append(Direction(index, along, slope, allowed))
-    return question, bars, directions
-
-
-def _asked(carries: bool, run: Any, problem: Problem) -> Outcome:
-    """The slopes of those results that have a cotangent."""
-    slopes = run(problem)
-    return slopes if carries else slopes._replace(state=None)
+        run_along = functools.partial(run, rebuild(arguments, iter((*zeros[:index], along, *zeros[index + 1 :]))))
+        slopes = run_along(wide)
+        triples = list(zip(leaves(bars), leaves(slopes), leaves(allowance(problem, slopes, run_along)), strict=True))
+        slope = np.asarray(sum(np.sum(bar * dot) for bar, dot, _ in triples))
+        allowed = np.float64(sum(limit * np.linalg.norm(bar) for bar, _, limit in triples))
+        found.append(Direction(path, along, slope, allowed))
+    return found
 
 
 def derivative(tangents: Differentiable, problem: Problem, mask: Arrays = None, cu_seqlens: Arrays = None) -> Outcome:

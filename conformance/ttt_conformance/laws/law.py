@@ -13,7 +13,7 @@ from tttcore import Backend
 from tttcore.tree import Tree, leaves, paths
 
 from ..cases import Setting, cases
-from ..problem import Call, Differentiable, Options, Outcome, Problem, answer, gradient
+from ..problem import Call, Differentiable, GradientCall, Options, Outcome, Problem, answer, gradient
 from ..report.results import SHARE_EDGES, Point, bin_of
 
 WIDEST = ""
@@ -23,7 +23,9 @@ WIDEST = ""
 class LawBroken(AssertionError):
     """A comparison failed: what was compared, the error, what was allowed; and the numbers where the error is largest, and the call, if known."""
 
-    def __init__(self, what: str, got: object, expected: object, allowed: object, place: Place | None = None, call: Call | None = None) -> None:
+    def __init__(
+        self, what: str, got: object, expected: object, allowed: object, place: Place | None = None, call: Call | GradientCall | None = None
+    ) -> None:
         super().__init__(f"{what}: got {got}; expected {expected}; allowed {allowed}")
         self.what, self.place, self.call = what, place, call
 
@@ -49,7 +51,7 @@ class Trial:
     comparisons: int = 0
     shares: list[int] = field(default_factory=lambda: [0] * len(SHARE_EDGES))
     curve: list[Point] = field(default_factory=list[Point])
-    call: Call | None = None
+    call: Call | GradientCall | None = None
     """The last call."""
 
     @property
@@ -66,10 +68,12 @@ class Trial:
 
     def gradient(self, problem: Problem, bars: Outcome, mask: np.ndarray | None = None, cu_seqlens: np.ndarray | None = None) -> Differentiable:
         """The backend's cotangents in the trial's form."""
-        self.call = None
         if not self.carries:
             bars = bars._replace(state=None)
-        return gradient(self.backend, problem, Options(self.form, mask, cu_seqlens), bars)
+        options = Options(self.form, mask, cu_seqlens)
+        got = gradient(self.backend, problem, options, bars)
+        self.call = GradientCall(problem, options, bars, got)
+        return got
 
     def compare(self, what: str, got: Tree, expected: Tree, allowed: Tree) -> None:
         """Every array of ``got`` is within ``allowed`` (a number an array) of ``expected``, in shape, finite where that is."""
