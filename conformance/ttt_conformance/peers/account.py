@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tttcore import LayerSpec, init
+
 from ..allowance import allowance
 from ..cases import FLAVOURS, Case
 from ..problem import Problem
@@ -22,9 +24,20 @@ def draws(flavour: str) -> list[Problem]:
     return [Case("inner", "linear", "float32", SHAPE, LENGTH, flavour, seed).problem() for seed in range(SEEDS)]
 
 
+def layers() -> list[Problem]:
+    """Problems of the same size as of a layer in training: normal q, k, v, gates between 0 and 1, parameters away from their start."""
+    spec, problems = LayerSpec(SHAPE.heads * SHAPE.head_dim, SHAPE.heads, mini_batch_size=SHAPE.mini_batch), list[Problem]()
+    for seed in range(SEEDS):
+        rng, shape = np.random.default_rng(seed), (SHAPE.batch, LENGTH, SHAPE.heads, SHAPE.head_dim)
+        start = init(spec, seed, np.float64)
+        params = {name: start[name] + 0.4 * rng.normal(size=size) for name, size in spec.inner_shapes().items()}
+        problems.append(Problem(spec, params, (*rng.normal(size=(3, *shape)), rng.random(shape[:3]))))
+    return problems
+
+
 def sizes() -> dict[str, np.ndarray]:
-    """What each change adds to those before it: the most of y, W and b, as a share of the largest value, on normal draws."""
-    chains = [[linear(exact(problem), CHANGES[:count]) for count in range(len(CHANGES) + 1)] for problem in draws("normal")]
+    """What each change adds to those before it: the most of y, W and b, as a share of the largest value, on ``layers``."""
+    chains = [[linear(problem, CHANGES[:count]) for count in range(len(CHANGES) + 1)] for problem in layers()]
     return {change: np.max([_shares(chain[i + 1], chain[i]) for chain in chains], axis=0) for i, change in enumerate(CHANGES)}
 
 

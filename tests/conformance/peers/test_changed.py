@@ -1,6 +1,7 @@
 """The definition with changes: without any it is the reference, and each of them is a change."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +33,13 @@ def test_what_each_change_touches():
         "tail": [False, True, True],
         "padding": [False, False, True],
     }
+
+
+def test_the_page_has_the_sizes():
+    page = (Path(__file__).parents[3] / "docs/peers.md").read_text(encoding="utf-8")
+    for change, found in sizes().items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| **{change}**"))
+        assert [cell.strip() for cell in row.split("|")[-4:-1]] == [f"{size:.0%}" if size else "" for size in found]
 
 
 def test_where_changes_show_nothing():
