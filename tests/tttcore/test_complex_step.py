@@ -85,9 +85,8 @@ def test_every_form_has_the_same_derivative(subject, inner):
 @pytest.mark.parametrize(("inner", "carried"), [*((inner, True) for inner in INNER_MODELS), ("linear", False)])
 def test_equals_automatic_differentiation(subject, inner, carried):
     """Every argument and the carried state, with cotangents of y and of the final state; autograd through the plain loop."""
-    case = case_of(subject, inner)
-    bars, directions = oracle(case, carried)
-    problem = continued(case) if carried else case.problem()
+    question, bars, directions = oracle(case_of(subject, inner), "resumed" if carried else "fresh", True)
+    problem = question.problem
     arguments = tree_map(lambda x: torch.tensor(x, requires_grad=True), differentiable(problem))
     y, end = called(problem, arguments)
     outputs = zip(leaves((y, end._replace(phase=None))), leaves(bars), strict=True)

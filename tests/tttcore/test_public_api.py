@@ -12,16 +12,18 @@ import pytest
 import ttt_conformance
 import ttt_torch
 import tttcore
-from tttcore import Backend, BackendInfo, BackendUnavailable, LayerSpec, State, Supports
+from ttt_conformance import Failure, Report, Result, conform
+from ttt_conformance.matrix import EFFORTS
+from tttcore import Backend, BackendInfo, BackendUnavailable, Hidden, LayerSpec, Stack, State, Supports
 
 NAMES = {
     tttcore: {
-        "SPEC_VERSION", "Backend", "BackendInfo", "BackendUnavailable", "Hidden", "InvalidAnswer", "InvalidInput", "LayerSpec", "Stack", "State", "Supports",
-        "UnknownKeyword", "Unsupported", "backends", "directional_derivative", "get_backend", "init", "inner_derivative", "inner_loop",
+        "SPEC_VERSION", "Backend", "BackendInfo", "BackendUnavailable", "Hidden", "InvalidAnswer", "InvalidInput", "LayerSpec", "Stack", "State",
+        "Supports", "UnknownKeyword", "Unsupported", "backends", "directional_derivative", "get_backend", "init", "inner_derivative", "inner_loop",
         "inner_params", "layer_around", "layer_derivative", "upstream",
     },
     ttt_torch: {"BACKEND", "TTTLayer"},
-    ttt_conformance: {"LAWS", "Report", "Result", "conform", "table"},
+    ttt_conformance: {"LAWS", "Failure", "Law", "Report", "Result", "conform"},
     tttcore.upstream: {"from_jax", "from_pytorch", "to_jax", "to_pytorch"},
 }  # fmt: skip
 
@@ -53,6 +55,8 @@ FIELDS = {
         "forms": ("primal", "dual", "decode"), "inner": None, "loss": None, "dtypes": None, "mini_batch_sizes": None, "head_dims": None,
         "state": True, "mask": True, "cu_seqlens": True,
     },
+    Hidden: {"expansion": 4, "activation": "gelu"},
+    Stack: {"hidden": (), "bias": True, "residual_norm": True},
 }  # fmt: skip
 
 
@@ -107,8 +111,28 @@ def test_fields_of_values():
     assert State._fields == ("weights", "grads", "phase", "conv")
     assert State._field_defaults == {"conv": None}
     expected = ["name", "inner_function", "supports", "array_type", "from_numpy", "to_numpy", "concrete", "vjp_function", "layer_function"]
-    assert [field.name for field in dataclasses.fields(Backend)] == expected
+    assert [field.name for field in dataclasses.fields(Backend) if field.init] == expected
     assert [field.name for field in dataclasses.fields(BackendInfo)] == ["name", "target", "reason"]
+
+
+REPORTED = {
+    Report: ["results", "seconds", "effort", "environment", "spec_version"],
+    Result: [
+        "backend", "law", "form", "subject", "inner", "dtype", "status", "worst", "comparisons", "examples", "seconds", "message", "shares", "curve",
+        "failure",
+    ],
+    Failure: ["what", "index", "got", "expected", "error", "allowed", "case", "spec", "cause", "reproducer"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", REPORTED, ids=lambda value: value.__name__)
+def test_fields_of_reports(value):
+    assert [field.name for field in dataclasses.fields(value)] == REPORTED[value]
+
+
+def test_the_suite():
+    assert untyped(conform) == "(backends, effort='default', *, progress=None)"
+    assert list(EFFORTS) == ["quick", "default", "deep"]
 
 
 def test_versions():
@@ -133,10 +157,12 @@ def documented(module):
 def modules(package):
     yield package
     for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if info.name.endswith(".__main__"):
+            continue  # to import it is to run it
         try:
             yield importlib.import_module(info.name)
-        except BackendUnavailable:
-            continue  # a module for a device that is not here
+        except (BackendUnavailable, importlib.metadata.PackageNotFoundError):
+            continue  # a module for a device or of a library that is not here
 
 
 @pytest.mark.parametrize("package", [tttcore, ttt_torch, ttt_conformance], ids=lambda package: package.__name__)

@@ -15,9 +15,10 @@ from ttt_conformance.cases import FLAVOURS, INNER_MODELS
 from ttt_conformance.laws import Trial
 from ttt_conformance.laws.expected import continued, expect
 from ttt_conformance.laws.gradients import derivative
+from ttt_conformance.matrix import EFFORTS, cells
 from ttt_conformance.problem import Differentiable, Options, Outcome, Problem, answer, differentiable, random_like
-from ttt_conformance.results import HOLDS, NOT_CLAIMED
-from ttt_conformance.runner import cells, run
+from ttt_conformance.report.results import HOLDS, NOT_CLAIMED
+from ttt_conformance.runner import run
 from tttcore import Backend, LayerSpec, State, get_backend, init, inner_loop, inner_params, layer_around
 from tttcore.complex_step import STEP
 from tttcore.inner_model import ACTIVATIONS, layer_norm
@@ -51,11 +52,15 @@ OWN_ACTIVATIONS = {"gelu": gelu, "silu": silu, "swiglu": swiglu}
 
 
 def model(spec, weights, gamma, beta, x):
-    """f(x; W) = x + LN(stack(x; W)) of one token x [D]."""
+    """f(x; W) = x + LN(stack(x; W)) of one token x [D], or the stack alone."""
     h = x
     for index, layer in enumerate((*spec.inner_model.hidden, None), start=1):
-        z = h @ weights[f"W{index}"] + weights[f"b{index}"][0]
+        z = h @ weights[f"W{index}"]
+        if spec.inner_model.bias:
+            z = z + weights[f"b{index}"][0]
         h = z if layer is None else OWN_ACTIVATIONS[layer.activation](z)
+    if not spec.inner_model.residual_norm:
+        return h
     centred = h - h.mean()
     return x + gamma * centred / np.sqrt((centred**2).mean() + spec.eps) + beta
 
@@ -76,7 +81,8 @@ def tokens_of(problem):
     spec, params = problem.spec, problem.params
     names = spec.inner_model.weight_shapes(spec.heads, spec.head_dim)
     for row, head in np.ndindex(problem.batch, spec.heads):
-        f = functools.partial(_model_of, spec, params["norm_weight"][head], params["norm_bias"][head])
+        norm = [params[name][head] for name in ("norm_weight", "norm_bias")] if spec.inner_model.residual_norm else [None, None]
+        f = functools.partial(_model_of, spec, *norm)
         yield row, head, f, {name: params[name][head] for name in names}, zip(*(x[row, :, head] for x in problem.inputs), strict=True)
 
 
@@ -169,16 +175,17 @@ def mine(monkeypatch):
 
 
 @pytest.mark.parametrize("form", ["primal", "decode"])
-@pytest.mark.parametrize("law", ["frozen", "reference", "split", "causality"])
+@pytest.mark.parametrize("law", ["frozen", "reference", "split", "causality", "equivariance", "independence", "rest", "repeat"])
 def test_the_example_backend_conforms(law, form, mine):
-    results = [run(cell, max_examples=2) for cell in cells([mine]) if (cell.law.name, cell.form, cell.inner) == (law, form, "linear")]
+    chosen = [cell for cell in cells([mine]) if (cell.law.name, cell.form, cell.inner) == (law, form, "linear")]
+    results = [run(cell, EFFORTS["quick"]) for cell in chosen]
     assert results
     assert [result.message for result in results if result.status != HOLDS] == []
 
 
 def test_the_example_backend_claims_no_more_than_it_has(mine):
     others = [cell for cell in cells([mine]) if cell.law.name == "reference" and (cell.form == "dual" or cell.inner == "mlp")]
-    assert {run(cell, max_examples=1).status for cell in others} == {NOT_CLAIMED}
+    assert {run(cell, EFFORTS["quick"]).status for cell in others} == {NOT_CLAIMED}
 
 
 def test_the_page_about_backends_shows_the_example(mine, capsys):
@@ -437,3 +444,11 @@ def test_arguments_are_never_written_to(form, inner, subject, start, length):
 def test_every_activation_is_in_the_definition():
     assert set(OWN_ACTIVATIONS) == set(ACTIVATIONS)
     assert isinstance(NUMPY, Backend)
+
+
+def test_the_inner_models_of_these_tests_differ_in_what_a_stack_can_be():
+    """Depth, gates, no bias, no residual norm: what is tested for every inner model is tested for these."""
+    stacks = {name: LayerSpec(8, 2, inner=inner).inner_model for name, inner in INNER_MODELS.items()}
+    assert {len(stack.hidden) for stack in stacks.values()} == {0, 1, 2}
+    assert any(layer.activation == "swiglu" for stack in stacks.values() for layer in stack.hidden)
+    assert {"W1"} == set(LayerSpec(8, 2, inner=INNER_MODELS["bare"]).inner_shapes()) - {"token_lr_offset"}

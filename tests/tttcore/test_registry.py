@@ -192,6 +192,11 @@ def test_one_object_registered_twice_is_one_backend(folder):
         ("import no_such_library", "ModuleNotFoundError: No module named 'no_such_library'"),
         ("BACKENDS = ()", "AttributeError: module 'crashing' has no attribute 'BACKEND'"),
         ("def", "SyntaxError: "),
+        ("raise SystemExit('usage: crashing FILE')", "SystemExit: usage: crashing FILE"),
+        (
+            "import tttcore\nBACKEND = tttcore.Backend('x', lambda spec, params, q, k, v, lr: q)",
+            "InvalidInput: backend 'x': got an inner function without",
+        ),
     ],
 )
 def test_a_module_that_crashes(folder, source, error):
@@ -200,7 +205,7 @@ def test_a_module_that_crashes(folder, source, error):
         get_backend("crashing:BACKEND")
     assert f"backend 'crashing:BACKEND' is unavailable: got {error}" in str(caught.value)
     assert "; expected crashing:BACKEND to import. Fix: make `" in str(caught.value)
-    assert isinstance(caught.value.__cause__, Exception)
+    assert isinstance(caught.value.__cause__, Exception | SystemExit)
 
 
 def test_a_module_that_does_not_exist():
@@ -276,6 +281,15 @@ def test_what_is_claimed_is_answered():
     claims = Supports(("dual",), ("linear",), ("squared_error",), ("float64",), (3,), (4,), state=False, mask=False, cu_seqlens=False)
     limited = dataclasses.replace(get_backend("numpy"), supports=claims)
     np.testing.assert_array_equal(limited.inner(*inner_arguments(SPEC))[0], get_backend("numpy").inner(*inner_arguments(SPEC))[0])
+
+
+@pytest.mark.parametrize("call", ["inner_vjp", "layer_vjp"])
+def test_a_cotangent_of_a_state_that_is_not_claimed_is_refused_by_name(call):
+    limited = Backend("limited", never, Supports(state=False), layer_function=never, vjp_function=never)
+    arguments = inner_arguments(SPEC) if call == "inner_vjp" else (SPEC, init(SPEC, 0, np.float64), np.ones((1, 4, 8)))
+    bar = STATE._replace(phase=None)
+    with pytest.raises(Unsupported, match=r"^backend 'limited' does not support state: got a state_bar; expected None\. Fix: leave state_bar out "):
+        getattr(limited, call)(*arguments, np.ones_like(arguments[2]), state_bar=bar)
 
 
 @pytest.mark.parametrize("call", ["inner_vjp", "layer_vjp"])

@@ -39,7 +39,12 @@ def check_output(name: str, y: Array, x: Array) -> None:
 
 def _accepted(name: str, function: Any, supports: Supports) -> tuple[str, ...]:
     """The optional keywords that the function has; ``InvalidInput`` when it lacks one that it claims."""
-    parameters = inspect.signature(function).parameters
+    if not callable(function):
+        raise InvalidInput(f"backend {name!r}", got=type(function).__name__, expected="a function as its inner_function", fix="pass the inner loop")
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:  # of a function that is not Python's, nothing is known: it gets every keyword
+        return OPTIONAL
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return OPTIONAL
     claimed = {"state": supports.state, "mask": supports.mask, "cu_seqlens": supports.cu_seqlens, "form": len(supports.forms) > 1}
@@ -61,7 +66,7 @@ def _answer(name: str, spec: LayerSpec, supports: Supports, q: Array, rows: int,
         raise InvalidAnswer(name, what="state", got=type(state).__name__, expected="a tttcore.State", fix=fix)
     shapes = {key: (rows, *shape) for key, shape in spec.inner_model.weight_shapes(spec.heads, spec.head_dim).items()}
     expected = {f"{part}.{key}": shape for part in ("weights", "grads") for key, shape in sorted(shapes.items())} | {"phase": (rows,)}
-    found = {path: tuple(x.shape) for path, x in zip(paths(state), leaves(state), strict=True)}
+    found = {path: tuple(getattr(x, "shape", ())) for path, x in zip(paths(state), leaves(state), strict=True)}
     if found != expected:
         raise InvalidAnswer(name, what="state", got=f"shapes {found}", expected=expected, fix="return arrays of these names and shapes, conv None")
     return y, state

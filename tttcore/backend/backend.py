@@ -249,6 +249,9 @@ class Backend:
                 expected="forward calls",
                 fix="use another backend, or tttcore.layer_derivative (complex step) for directional derivatives",
             )
+        if state_bar is not None and not self.supports.state:
+            fix = "leave state_bar out or use another backend"
+            raise Unsupported(self.name, field="state", got="a state_bar", expected="None", fix=fix)
         primals = (*inputs, None if state is None else state._replace(phase=None))
         cotangents = y_bar if state_bar is None else (y_bar, state_bar._replace(phase=None))
 

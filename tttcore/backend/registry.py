@@ -84,7 +84,7 @@ def _load(name: str, info: BackendInfo) -> Backend:
         backend = getattr(importlib.import_module(module), attribute)
     except BackendUnavailable:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script, too, may be named by mistake
         got = f"{type(error).__name__}: {error}"
         raise BackendUnavailable(name, got=got, expected=f"{info.target} to import", fix=f"make `import {module}` work") from error
     if not isinstance(backend, Backend):
