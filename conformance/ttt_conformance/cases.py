@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ml_dtypes
@@ -23,8 +23,9 @@ INNER_MODELS: dict[str, str | Stack] = {
     "bare": Stack(bias=False, residual_norm=False),
 }
 
-FLAVOURS = ("normal", "faint", "tied", "loud")
-"""normal; faint: pre-activations of size 1e-4, where ε counts; tied: rows of equal entries; loud: inputs of size 30."""
+FLAVOURS = ("normal", "faint", "tied", "loud", "offset")
+"""normal; faint: pre-activations of size 1e-4, where ε counts; tied: rows of equal entries; loud: inputs of size 30; offset: LayerNorm's rows have
+a mean of 1e3."""
 HOSTILE = ("zero", "denormal", "tiny", "huge", "steep")
 """zero: all tokens 0; denormal, tiny (1e-10) and huge (an eighth of the dtype's exponents) tokens; steep: steps a thousand times too long."""
 
@@ -40,6 +41,14 @@ class Case:
     length: int
     flavour: str
     seed: int
+    others: tuple[Sized, ...] = ()
+    """Further sizes that a law may check it at."""
+
+    @property
+    def family(self) -> tuple[Case, ...]:
+        """The case and, if it is of the usual size, the same at the other sizes."""
+        sizes = ((self.shape, self.length), *(self.others if self.usual else ()))
+        return tuple(replace(self, shape=shape, length=length, others=()) for shape, length in sizes)
 
     @property
     def usual(self) -> bool:
@@ -68,11 +77,14 @@ class Case:
         """The problem, tokens in the case's dtype, parameters too if that has float32's width at least."""
         rng, spec, batch = self.rng(), self.spec, self.shape.batch
         params = {name: _lively(rng, name, value, self.flavour) for name, value in init(spec, self.seed, np.float64).items()}
+        last = f"b{len(spec.inner_model.hidden) + 1}"
+        if self.flavour == "offset" and last in params:
+            params[last] = params[last] + 1e3
         dtype, wide = dtypes_of(self.dtype)
         if self.subject == "inner":
             shape = (batch, self.length, spec.heads, spec.head_dim)
             q, k, v = (_flavoured(rng.normal(size=shape), self.flavour, wide) for _ in range(3))
-            inputs = (q, k, v, rng.uniform(0.05, 0.95, shape[:3]))
+            inputs = (q, k, v, rng.uniform(0.05, 1.5, shape[:3]))
             params = {name: params[name] for name in spec.inner_shapes()}
         else:
             embedding = rng.normal(size=(256, spec.width))
@@ -115,16 +127,16 @@ def hostile_cases(setting: Setting) -> st.SearchStrategy[Case]:
 
 
 def cases_of_all_shapes(setting: Setting) -> st.SearchStrategy[Case]:
-    """As ``cases``, of all shapes, and for the inner loop of the lengths that matter to a mini-batch: 0, 1, K − 1, K, K + 1, 2K + 3.
+    """As ``cases``; for TTT-Linear each is checked at all shapes, and in the inner loop without tokens and with one mini-batch, too.
 
-    For TTT-Linear: the shapes of other inner models are the same to whatever cuts sequences into mini-batches.
+    The shapes of other inner models are the same to whatever cuts sequences into mini-batches.
     """
     first, *others = setting.shapes
-    if setting.inner != "linear":
+    if setting.inner != "linear" or setting.few:
         return cases(setting)
-    size = first.mini_batch
-    lengths = (0, 1, size - 1, size, size + 1) if setting.subject == "inner" else ()
-    return _cases(setting, [_whole(first), *map(_whole, others), *((first, length) for length in lengths)], FLAVOURS)
+    lengths = (0, first.mini_batch) if setting.subject == "inner" else ()
+    sizes = (*map(_whole, others), *((first, length) for length in lengths))
+    return cases(setting).map(lambda case: replace(case, others=sizes))
 
 
 def _whole(shape: Shape) -> Sized:

@@ -16,6 +16,10 @@ from tttcore import Backend, LayerSpec, State, get_backend
 from tttcore.tree import paths, tree_map
 
 
+REFERENCE = get_backend("numpy")
+"""Looked up once: the registry reads the metadata of every installed distribution."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """spec, parameters and per-token inputs ``[B, T, …]``: (x,) for a layer, (q, k, v, ℓ) for the inner loop; a state or None."""
@@ -116,6 +120,8 @@ class Options(NamedTuple):
     form: str = "dual"
     mask: np.ndarray | None = None
     cu_seqlens: np.ndarray | None = None
+    positions: np.ndarray | None = None
+    """Of a layer."""
 
 
 def answer(backend: Backend, problem: Problem, options: Options) -> Outcome:
@@ -134,7 +140,7 @@ def call_native(backend: Backend, spec: LayerSpec, arguments: Mapping[str, Any],
     """(y, state) as the backend's own arrays; ``inputs`` among the arguments are its own too."""
     inputs, given = arguments["inputs"], {"state": arguments["state"], "form": options.form, "mask": options.mask}
     if len(inputs) == 1:
-        return Outcome(*backend.layer(spec, arguments["params"], *inputs, **given))
+        return Outcome(*backend.layer(spec, arguments["params"], *inputs, **given, positions=options.positions))
     return Outcome(*backend.inner(spec, arguments["params"], *inputs, **given, cu_seqlens=options.cu_seqlens))
 
 
@@ -176,4 +182,4 @@ def gradient(backend: Backend, problem: Problem, options: Options, bars: Outcome
 
 def reference(problem: Problem, mask: np.ndarray | None = None, cu_seqlens: np.ndarray | None = None) -> Outcome:
     """The NumPy reference's answer by the primal form, the definition, in the problem's own precision."""
-    return answer(get_backend("numpy"), problem, Options("primal", mask, cu_seqlens))
+    return answer(REFERENCE, problem, Options("primal", mask, cu_seqlens))

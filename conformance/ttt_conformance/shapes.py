@@ -38,12 +38,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "shared": {"share_qk": True, "conv_width": 2},
     "gated": {"gate": True},
     "inner_product": {"loss": "inner_product"},
+    "odd": {"share_qk": True, "conv_width": 2, "rope_theta": None, "loss": "inner_product"},
 }
 """Fields of the spec other than the sizes; η₀ is 1 and the rest the defaults unless told."""
 
 SHAPES = {
-    "inner": (Shape(2, 2, 4, 4), Shape(1, 1, 6, 3, "constants"), Shape(2, 1, 4, 1)),
-    "layer": (Shape(2, 2, 8, 16, "rich"), Shape(1, 2, 6, 3, "plain")),
+    "inner": (Shape(2, 2, 4, 4), Shape(3, 3, 6, 3, "constants"), Shape(2, 1, 4, 1)),
+    "layer": (Shape(2, 2, 8, 16, "rich"), Shape(3, 2, 6, 3, "plain"), Shape(1, 3, 5, 4, "odd")),
 }
 """By subject; most laws use the first."""
 

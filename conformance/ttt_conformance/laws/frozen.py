@@ -15,8 +15,9 @@ from tttcore.tree import tree_map
 
 from ..cases import Setting, dtypes_of
 from ..problem import is_floating
-from ..vectors import Vector, files, load
-from .law import INNER, Law, Scope, Trial
+from ..vectors import FOLDER, Vector, load
+from ..vectors.catalogue import CATALOGUE
+from .law import Law, Scope, Trial
 
 
 class Frozen(NamedTuple):
@@ -31,14 +32,17 @@ class Frozen(NamedTuple):
         return f"the frozen vectors {', '.join(self.names)} in {self.dtype}"
 
     def asked(self, trial: Trial) -> tuple[str, ...]:
-        """All in dual form; in the others, which other laws compare with it, the main one: resumed, or initial where there is no state."""
+        """All in dual form; in the others, which other laws compare with it, the main one: "-resumed", or "-initial" where there is no state."""
         ending = "-resumed" if trial.carries else "-initial"
         main = tuple(name for name in self.names if name.endswith(ending))
         return main if main and (self.few or trial.form != "dual") else self.names
 
 
 def check_frozen(trial: Trial, frozen: Frozen) -> None:
-    """Every vector asked that the backend claims; ``Unsupported`` when that is none."""
+    """In dual form y, the final state and, where the backend has gradients, every cotangent of all vectors; in the others y and state of the main one.
+
+    ``Unsupported`` when the backend claims none of them.
+    """
     refused: list[Unsupported] = []
     names = frozen.asked(trial)
     for name in names:
@@ -67,12 +71,12 @@ def check_vector(trial: Trial, vector: Vector, dtype: str) -> None:
 @functools.cache
 def read(name: str) -> Vector:
     """The vector of that name."""
-    return load(next(path for path in files() if path.stem == name))
+    return load(FOLDER / f"{name}.safetensors")
 
 
 def vectors(setting: Setting) -> st.SearchStrategy[Frozen]:
-    """All vectors of a subject and inner model."""
-    names = tuple(path.stem for path in files() if path.stem.startswith(f"{setting.subject}-{setting.inner}-"))
+    """All vectors of a subject and inner model, the simplest first."""
+    names = tuple(entry.name for entry in CATALOGUE if entry.name.startswith(f"{setting.subject}-{setting.inner}-"))
     return st.just(Frozen(names, setting.dtype, setting.few))
 
 
@@ -81,8 +85,7 @@ FROZEN = Law(
     "y, the final state and the gradients of the vectors that come with the suite",
     check_frozen,
     (
-        INNER,
-        Scope("inner", ("swiglu",)),
+        Scope("inner", ("linear", "mlp", "swiglu")),
         Scope("inner", ("deep", "bare"), ("dual",)),
         Scope("layer", forms=("dual",)),
         Scope("inner", ("deep", "bare"), ("primal", "decode"), deep=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -16,9 +17,12 @@ from ..cases import Case
 from ..problem import Differentiable, Outcome, Problem, argument_paths, differentiable, random_like, reference
 from .expected import CACHED, exact, fresh, resumed
 from .law import INNER, Law, Scope, Trial
-from .sequence import masked, packed, with_holes
+from .sequence import packed, padding, with_holes
 
 Arrays = np.ndarray | None
+
+LONG = 19
+"""Mini-batches of the long question: more than a backend keeps without recomputing, and not a multiple of any group of them."""
 
 
 class Question(NamedTuple):
@@ -44,44 +48,49 @@ def check_gradients(trial: Trial, case: Case) -> None:
     for kind in kinds(trial, case):
         (name, problem, mask, cu_seqlens), bars, several = oracle(case, kind, trial.carries)
         found = trial.gradient(problem, bars, mask, cu_seqlens)
-        for (path, along, slope, allowed), cotangent in zip(several, leaves(found), strict=True):
+        for (path, along, slope, allowed), cotangent, argument in zip(several, leaves(found), leaves(differentiable(problem)), strict=True):
+            trial.demand(f"dtype of x̄ for x = {path}, {name}", cotangent.dtype == argument.dtype, cotangent.dtype, argument.dtype)
             trial.demand(f"shape of x̄ for x = {path}, {name}", cotangent.shape == along.shape, cotangent.shape, along.shape)
             got = np.asarray(np.sum(cotangent.astype(np.float64) * along))
             trial.compare(f"⟨x̄, u⟩ for x = {path}, {name}", got, slope, allowed)
 
 
 def kinds(trial: Trial, case: Case) -> Iterator[str]:
-    """Which questions a case asks: resumed; in the dual form also masked from the initial state and, of the linear inner loop, packed."""
-    supports = trial.backend.supports
+    """Which questions a case asks: resumed; in the dual form also masked; of the linear model fresh, and of its inner loop packed and long."""
+    supports, dual, linear = trial.backend.supports, trial.form == "dual", case.inner == "linear"
     yield "resumed" if supports.state else "fresh"
-    if trial.form == "dual" and case.usual:
-        if supports.mask:
-            yield "masked"
-        if supports.cu_seqlens and case.subject == "inner" and case.inner == "linear":
-            yield "packed"
+    if case.usual and supports.mask and (dual or (linear and trial.form == "decode")):
+        yield "masked"
+    if case.usual and dual and linear:
+        if supports.state:
+            yield "fresh"
+        if case.subject == "inner":
+            yield from (("packed", "long") if supports.cu_seqlens else ("long",))
 
 
-def ask(case: Case, kind: str) -> Question:
+def ask(case: Case, kind: str, carries: bool) -> Question:
     """The question of that kind."""
-    if kind == "resumed":
-        return Question("resumed", resumed(case).problem)
-    if kind == "packed":
-        row, borders, _ = packed(case)
-        return Question("packed", row, cu_seqlens=borders)
-    problem = fresh(case).problem
+    begun = resumed if carries else fresh
     if kind == "masked":
-        mask, _ = masked(case, False)
-        return Question("masked", with_holes(problem, mask), mask)
-    return Question("from the initial state", problem)
+        mask = padding(case)
+        return Question("masked", with_holes(begun(case).problem, mask), mask)
+    if kind == "packed":
+        row, borders, _ = packed(case, False)
+        return Question("packed", row, cu_seqlens=borders)
+    if kind == "long":
+        return Question("of many mini-batches", replace(case, shape=case.shape._replace(mini_batch=1), length=LONG).problem())
+    if kind == "fresh":
+        return Question("from the initial state", fresh(case).problem)
+    return Question("resumed", resumed(case).problem)
 
 
 @functools.lru_cache(CACHED)
 def oracle(case: Case, kind: str, carries: bool) -> tuple[Question, Outcome, list[Direction]]:
-    """Cotangents for the case and, for each differentiable argument, what the complex step says."""
-    question, rng = ask(case, kind), case.rng(5)
+    """Cotangents for the case, from the initial state of y alone, and for each differentiable argument what the complex step says."""
+    question, rng = ask(case, kind, carries), case.rng(5)
     problem, mask, cu_seqlens = question[1:]
     results = reference(problem, mask, cu_seqlens)
-    results = results._replace(state=results.state._replace(phase=None) if carries else None)
+    results = results._replace(state=results.state._replace(phase=None) if carries and kind != "fresh" else None)
     bars: Outcome = tree_map(lambda x: random_like(rng, x).astype(problem.dtype), results)
     return question, bars, directions(problem, bars, mask, cu_seqlens)
 

@@ -5,31 +5,42 @@ from __future__ import annotations
 import functools
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from tttcore import State
-from tttcore.tree import tree_map
+from tttcore.tree import leaves, paths, tree_map
 
 from ..cases import Case, cases_of_all_shapes
 from ..problem import Outcome, Problem
-from .expected import CACHED, Expected, begun, expect, fresh, resumed, starts
+from .expected import CACHED, Expected, begun, continued, expect, fresh, resumed, starts
 from .law import INNER, LAYER, WIDEST, Law, Scope, Trial
 
 
 def check_reference(trial: Trial, case: Case) -> None:
-    """fresh and resumed, against the reference."""
-    for start in starts(trial, case):
-        expected, name = start(case), "resumed" if start is resumed else "from the initial state"
-        got = trial.answer(expected.problem)
-        trial.compare(f"y and state {name}", got, expected.truth, expected.allowed)
-        trial.demand("dtype of y", got.y.dtype == expected.problem.dtype, got.y.dtype, expected.problem.dtype)
+    """fresh and resumed, at each size of the case, against the reference; the dtypes too."""
+    for member in case.family:
+        for start in starts(trial, member):
+            expected, name = start(member), "resumed" if start is resumed else "from the initial state"
+            got = trial.answer(expected.problem)
+            trial.compare(f"y and state {name}", got, expected.truth, expected.allowed)
+            _same_dtypes(trial, got, expected.problem.dtype)
+
+
+def _same_dtypes(trial: Trial, got: Outcome, dtype: np.dtype[Any]) -> None:
+    """y and the state in the dtype of the tokens, the phase int32."""
+    for path, x in zip(paths(got), leaves(got), strict=True):
+        expected = np.dtype(np.int32) if path == "state.phase" else dtype
+        trial.demand(f"dtype of {path}", x.dtype == expected, x.dtype, expected)
 
 
 def check_split(trial: Trial, case: Case) -> None:
-    """Two calls with the state carried between them, cut anywhere."""
+    """Two calls with the state carried between them, cut anywhere, every other time within two tokens of an end."""
     problem, truth, allowed = resumed(case)
-    cut = int(case.rng(2).integers(0, case.length + 1))
+    rng = case.rng(2)
+    near = rng.choice([0, 1, 2, case.length - 2, case.length - 1, case.length])
+    cut = int(np.clip(rng.choice([near, rng.integers(0, case.length + 1)]), 0, case.length))
     first = trial.answer(problem.tokens(0, cut))
     trial.compare(f"y before the cut at {cut}", first.y, truth.y[:, :cut], allowed.y)
     second = trial.answer(replace(problem.tokens(cut), state=first.state))
@@ -47,16 +58,22 @@ def check_causality(trial: Trial, case: Case) -> None:
     trial.compare(f"outputs before token {cut}", after, before, np.float64(0.0))
 
 
+def padding(case: Case) -> np.ndarray:
+    """A mask for the case: of each row left, right or inner padding, or all but two tokens or fewer."""
+    rng, place = case.rng(3), np.arange(case.length)
+    mask = rng.random((case.shape.batch, case.length)) < 0.6
+    for row in range(case.shape.batch):
+        kind, edge = rng.integers(4), rng.integers(case.length + 1)
+        few = rng.permutation(case.length) < rng.integers(3)
+        mask[row] = (mask[row], place >= edge, place < edge, few)[kind]
+    return mask
+
+
 @functools.lru_cache(CACHED)
-def masked(case: Case, carried: bool) -> tuple[np.ndarray, list[Expected]]:
-    """A mask for the case (left, right and inner padding) and what is expected of each row's valid tokens alone."""
-    problem, rng = (resumed if carried else fresh)(case).problem, case.rng(3)
-    place = np.arange(case.length)
-    mask = rng.random((problem.batch, case.length)) < 0.6
-    for row in range(problem.batch):
-        kind, edge = rng.integers(3), rng.integers(case.length + 1)
-        mask[row] = (mask[row], place >= edge, place < edge)[kind]
-    return mask, [expect(problem.row(row, mask[row])) for row in range(problem.batch)]
+def masked(case: Case, carried: bool) -> list[Expected]:
+    """What is expected of each row's valid tokens alone."""
+    problem, mask = (resumed if carried else fresh)(case).problem, padding(case)
+    return [expect(problem.row(row, mask[row])) for row in range(problem.batch)]
 
 
 def with_holes(problem: Problem, mask: np.ndarray) -> Problem:
@@ -73,33 +90,36 @@ def with_holes(problem: Problem, mask: np.ndarray) -> Problem:
 def check_mask(trial: Trial, case: Case) -> None:
     """A padded batch, NaN in its padding, against each row's valid tokens alone."""
     problem = begun(trial)(case).problem
-    mask, rows = masked(case, trial.carries)
+    mask = padding(case)
     got = trial.answer(with_holes(problem, mask), mask)
-    for row, (_, truth, allowed) in enumerate(rows):
+    for row, (_, truth, allowed) in enumerate(masked(case, trial.carries)):
         alone = Outcome(got.y[row : row + 1, mask[row]], _row(got.state, row))
         trial.compare(f"row {row}", alone, truth, allowed)
     trial.compare("outputs of masked tokens", got.y[~mask], np.zeros_like(got.y[~mask]), np.float64(0.0))
 
 
 @functools.lru_cache(CACHED)
-def packed(case: Case) -> tuple[Problem, np.ndarray, list[Expected]]:
-    """The tokens of the case in one row, cut into sequences (one of them empty), and what is expected of each alone."""
+def packed(case: Case, carried: bool) -> tuple[Problem, np.ndarray, list[Expected]]:
+    """The tokens of the case in one row, cut into four sequences (one of them empty), and what is expected of each alone."""
     problem, rng = fresh(case).problem, case.rng(4)
     inputs = tuple(np.reshape(x, (1, -1, *x.shape[2:])) for x in problem.inputs)
+    state = continued(replace(case, shape=case.shape._replace(batch=4))).state if carried else None
     row = Problem(problem.spec, problem.params, inputs)
     # The lengths stand fast, in any order: a compiler works per longest sequence.
     longest, rest = case.length, row.length - case.length
     borders = np.cumsum([0, *rng.permutation([longest, 0, 1, rest - 1])])
-    return row, borders, [expect(row.tokens(start, stop)) for start, stop in itertools.pairwise(borders)]
+    pieces = [replace(row.tokens(*pair), state=_row(state, index)) for index, pair in enumerate(itertools.pairwise(borders))]
+    return replace(row, state=state), borders, list(map(expect, pieces))
 
 
 def check_packed(trial: Trial, case: Case) -> None:
-    """Packed sequences against each of them alone."""
-    row, borders, sequences = packed(case)
-    got = trial.answer(row, cu_seqlens=borders)
-    for index, (_, truth, allowed) in enumerate(sequences):
-        alone = Outcome(got.y[:, borders[index] : borders[index + 1]], _row(got.state, index))
-        trial.compare(f"sequence {index}", alone, truth, allowed)
+    """Packed sequences, fresh and each from a state of its own, against each of them alone."""
+    for start in starts(trial, case):
+        row, borders, sequences = packed(case, start is resumed)
+        got = trial.answer(row, cu_seqlens=borders)
+        for index, (_, truth, allowed) in enumerate(sequences):
+            alone = Outcome(got.y[:, borders[index] : borders[index + 1]], _row(got.state, index))
+            trial.compare(f"sequence {index}", alone, truth, allowed)
 
 
 def _row(state: State | None, row: int) -> State | None:
@@ -110,7 +130,7 @@ REFERENCE = Law(
     "reference",
     "primal ≡ dual ≡ decode ≡ reference: y and the final state, from the initial state and from rows at different phases",
     check_reference,
-    (Scope("inner", dtypes=("float64", "float32")), Scope("inner", ("swiglu",), dtypes=(WIDEST,)), LAYER),
+    (Scope("inner", dtypes=("float64", "float32")), Scope("inner", ("swiglu", "deep", "bare"), dtypes=(WIDEST,)), LAYER),
     draws=cases_of_all_shapes,
 )
 SPLIT = Law(
@@ -135,7 +155,7 @@ MASK = Law(
 )
 PACKED = Law(
     "packed",
-    "cu_seqlens ≡ each sequence alone, from a fresh state; empty sequences too",
+    "cu_seqlens ≡ each sequence alone, from the initial or its own state; empty sequences too",
     check_packed,
     (INNER,),
     quick="dual",

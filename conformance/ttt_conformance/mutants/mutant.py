@@ -70,7 +70,7 @@ class Mutant:
 
     def backend(self, name: str, base: str | None = None) -> Backend:
         """The backend ``base`` with this change in it while it answers."""
-        right = get_backend(self.base if base is None else base)
+        right = _right(self.base if base is None else base)
         fields = {part.name: getattr(right, part.name) for part in dataclasses.fields(Backend) if part.init}
         return Changed(**{**fields, "name": name}, mutant=self, programs=own_programs(right.name))
 
@@ -106,6 +106,11 @@ class Changed(Backend):
         """As the right backend's, under the change."""
         with self.mutant.applied(), self.programs():
             return super().layer_vjp(*arguments, **options)
+
+
+@functools.cache
+def _right(base: str) -> Backend:
+    return get_backend(base)
 
 
 def own_programs(base: str) -> Callable[[], contextlib.AbstractContextManager[None]]:
