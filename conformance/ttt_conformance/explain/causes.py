@@ -16,13 +16,10 @@ NAMED = 2
 """How many mistakes are named when several give the same answer."""
 
 
-def likely(error: LawBroken, call: Call | None, expected: Outcome | None, allowed: Outcome | None) -> str:
+def likely(error: LawBroken, call: Call, expected: Outcome, allowed: Outcome) -> str:
     """One or two sentences, or an empty string."""
-    if call is not None and expected is not None and allowed is not None:
-        known = list(_known(call, expected, allowed))
-        if known:
-            return "; or: ".join(known[:NAMED])
-    return _pattern(error)
+    known = list(_known(call, expected, allowed))
+    return "; or: ".join(known[:NAMED]) or pattern(error)
 
 
 def _known(call: Call, expected: Outcome, allowed: Outcome) -> Iterator[str]:
@@ -47,7 +44,8 @@ def _close(x: Outcome, y: Outcome, allowed: Outcome) -> bool:
     )
 
 
-def _pattern(error: LawBroken) -> str:
+def pattern(error: LawBroken) -> str:
+    """What the numbers where the error is largest have of a pattern, or an empty string."""
     place = error.place
     if place is None:
         return ""

@@ -23,7 +23,7 @@ def sigmoid(x: Array) -> Array:
 
 def gelu(z: Array) -> tuple[Array, Array]:
     """h = ½ z (1 + tanh u), u = √(2/π) (z + 0.044715 z³)."""
-    held = np.where(abs(z.real) < 10, z, 10 * np.sign(z.real))  # beyond, tanh u is ±1 to the last bit and z³ might overflow
+    held = np.where(abs(np.real(z)) < 10, z, 10 * np.sign(np.real(z)))  # beyond, tanh u is ±1 to the last bit and z³ might overflow
     root = (2 / np.pi) ** 0.5
     tanh = np.tanh(root * (held + 0.044715 * held * held * held))
     slope = (1 + tanh) / 2 + held / 2 * (1 - tanh * tanh) * root * (1 + 3 * 0.044715 * held * held)

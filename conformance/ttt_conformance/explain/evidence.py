@@ -11,9 +11,9 @@ from ..problem import Options, Problem
 
 @dataclass(frozen=True)
 class Evidence:
-    """A problem, a backend's answer to it that broke a law, the truth, and how far from it an answer may be.
+    """A problem, a backend's answer to it that broke a law, and how far from the truth an answer may be.
 
-    ``got``, ``expected`` and ``allowed`` go by the dotted path of each array of an ``Outcome``: "y", "state.weights.W1", "state.phase", …
+    ``got`` and ``allowed`` go by the path of each array of an answer: "y", "state.weights.W1", "state.phase", …
     """
 
     title: str
@@ -26,6 +26,17 @@ class Evidence:
     options: Options
     got: dict[str, np.ndarray]
     """What the backend returned."""
-    expected: dict[str, np.ndarray]
-    """The float64 truth."""
     allowed: dict[str, float]
+
+
+@dataclass(frozen=True)
+class GradientEvidence(Evidence):
+    """A problem and the cotangents that a backend found of its arguments, along one direction each.
+
+    ``got``, ``along`` and ``allowed`` go by the path of each argument: "params.W1", "q", "state.weights.W1", …; ``allowed`` is of ⟨x̄, u⟩.
+    """
+
+    bars: dict[str, np.ndarray]
+    """The cotangents of the results, by path as in an answer."""
+    along: dict[str, np.ndarray]
+    """The directions u."""

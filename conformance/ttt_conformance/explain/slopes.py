@@ -17,10 +17,9 @@ def slope(layer: Any, arguments: dict[str, Any], bars: dict[str, np.ndarray], pa
     """
 
     def stepped(x: Any, here: str) -> Any:
-        if isinstance(x, dict):
-            parts: dict[str, Any] = x
-            return {name: stepped(part, f"{here}.{name}") for name, part in parts.items()}
-        if isinstance(x, np.ndarray) and x.dtype.kind == "f":
+        if hasattr(x, "items"):
+            return {name: stepped(part, f"{here}.{name}") for name, part in x.items()}
+        if hasattr(x, "dtype") and x.dtype.kind == "f":
             return x.astype(np.float64) + 1j * STEP * (u if here == path else 0)
         return x
 
