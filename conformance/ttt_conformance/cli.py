@@ -63,6 +63,8 @@ def run_conform(
     for name, path in files.items():
         if path is not None and not path.absolute().parent.is_dir():
             _usage(f"--{name}: got {path}, in a folder that does not exist; expected a file in an existing folder. Fix: create {path.parent}.")
+    if reproducers.exists() and not reproducers.is_dir():
+        _usage(f"--reproducers: got {reproducers}, a file; expected a folder, or a name for one. Fix: choose another.")
     names = list(dict.fromkeys(backend or [name for name, info in backends().items() if info.available]))
     try:
         report = _with_progress(console, names, effort_of("quick" if quick else "deep" if deep else "default", max_examples), jobs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tttcore import Backend
+from tttcore import Backend, InvalidInput, Supports
 
 from .cases import Setting
 from .laws import LAWS, Law, Scope
@@ -23,14 +23,15 @@ class Effort:
     deep: bool = False
     few: bool = False
 
-    def covers(self, law: Law, scope: Scope, inner: str, form: str) -> bool:
-        """Whether the law is checked there."""
+    def covers(self, law: Law, scope: Scope, inner: str, form: str, supports: Supports) -> bool:
+        """Whether the law is checked there; with few cells, in the dual form of TTT-Linear or in what a backend claims instead."""
         if not self.few:
             return self.deep or not scope.deep
         if scope.deep or law.quick == "never" or (scope.subject, inner) == ("layer", "mlp"):
             return False
-        first = (scope.subject, inner) == ("inner", "linear")
-        return (first or law.quick == "forms") and (form == "dual" or (first and law.quick == "forms"))
+        first = (scope.subject, inner) == ("inner", "linear" if supports.inner is None or "linear" in supports.inner else "mlp")
+        usual = form == ("dual" if "dual" in supports.forms else next(iter(supports.forms), "dual"))
+        return (first or law.quick == "forms") and (usual or (first and law.quick == "forms"))
 
 
 EFFORTS = {effort.name: effort for effort in (Effort("quick", 2, few=True), Effort("default", 8), Effort("deep", 200, deep=True))}
@@ -59,10 +60,16 @@ class Cell:
 
 
 def cells(backends: Iterable[Backend], effort: Effort = EFFORTS["default"]) -> list[Cell]:
-    """Every box of the matrix, all laws of a spec and form together: a compiler that keeps few programs then compiles each once."""
+    """Every box of the matrix, all laws of a spec and form together: a compiler that keeps few programs then compiles each once.
+
+    Raises ``InvalidInput`` for two backends of one name: their results could not be told apart.
+    """
     backends = list(backends)
     names = [backend.name for backend in backends]
-    every = [
+    if twice := [name for name in names if names.count(name) > 1]:
+        fix = "leave one out, or rename it: dataclasses.replace(backend, name=…)"
+        raise InvalidInput("backends", got=f"two of the name {twice[0]!r}", expected="different names", fix=fix)
+    every = (
         Cell(backend, law, form, scope.subject, inner, dtype)
         for backend in backends
         for law in LAWS.values()
@@ -70,9 +77,10 @@ def cells(backends: Iterable[Backend], effort: Effort = EFFORTS["default"]) -> l
         for dtype in _dtypes(backend, scope)
         for inner in scope.inner
         for form in scope.forms
-        if effort.covers(law, scope, inner, form)
-    ]
-    return sorted(every, key=lambda cell: (names.index(cell.backend.name), cell.subject, cell.inner, cell.form))
+        if effort.covers(law, scope, inner, form, backend.supports)
+    )
+    apart = {cell.name: cell for cell in every}  # scopes of a law may overlap
+    return sorted(apart.values(), key=lambda cell: (names.index(cell.backend.name), cell.subject, cell.inner, cell.form))
 
 
 def _dtypes(backend: Backend, scope: Scope) -> list[str]:

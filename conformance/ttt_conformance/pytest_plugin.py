@@ -14,6 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from .matrix import Cell, Effort
 
+CELLS = pytest.StashKey["list[Cell]"]()
 DEVIATIONS = pytest.StashKey[dict[str, str]]()
 BACKEND = "ttt_backend"
 
@@ -30,21 +31,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the mark known where pytest-xdist is not installed; several threads only wait for one another on problems this small."""
     config.addinivalue_line("markers", "xdist_group(name): what --dist loadgroup keeps in one worker")
-    _seen.clear()
+    config.pluginmanager.register(Compared(), "ttt-compared")
     if config.getoption("--ttt-backend"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where the suite is asked for by an option, refuse what is wrong with the options: while tests are collected, that would be no usage error."""
+    if session.config.getoption("--ttt-backend") or session.config.getoption("--ttt-deviations"):
+        _prepare(session.config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of every cell."""
     if "ttt_cell" not in metafunc.fixturenames:
         return
-    every = _cells(metafunc.config)
-    metafunc.config.stash[DEVIATIONS] = _deviations(metafunc.config.getoption("--ttt-deviations"), {cell.name for cell in every})
+    if CELLS not in metafunc.config.stash:
+        _prepare(metafunc.config)
     metafunc.parametrize(
         "ttt_cell",
-        [pytest.param(cell, id=cell.name, marks=pytest.mark.xdist_group(f"{cell.backend.name} {cell.subject} {cell.inner}")) for cell in every],
+        [
+            pytest.param(cell, id=cell.name, marks=pytest.mark.xdist_group(f"{cell.backend.name} {cell.subject} {cell.inner}"))
+            for cell in metafunc.config.stash[CELLS]
+        ],
     )
 
 
@@ -53,7 +64,7 @@ def ttt_effort(request: pytest.FixtureRequest) -> Effort:
     """The effort of ``--ttt-effort``."""
     from .runner import effort_of
 
-    return effort_of(str(request.config.getoption("--ttt-effort")))
+    return effort_of(request.config.getoption("--ttt-effort"))
 
 
 @pytest.fixture
@@ -62,59 +73,65 @@ def ttt_deviation(request: pytest.FixtureRequest, ttt_cell: Cell) -> str:
     return request.config.stash[DEVIATIONS].get(ttt_cell.name, "")
 
 
-_seen: dict[str, bool] = {}
-"""By backend, whether anything of it was checked; the hook below is not told of the session."""
+class Compared:
+    """Of which backends anything was compared in a session, as the process sees it that reports: tests may run in others."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, bool] = {}
+
+    @property
+    def unchecked(self) -> list[str]:
+        """The backends of which nothing was."""
+        return [backend for backend, compared in self.seen.items() if not compared]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note it of one test."""
+        for name, backend in report.user_properties:
+            if name == BACKEND and report.when == "call":
+                compared = report.outcome != "skipped" or hasattr(report, "wasxfail")
+                self.seen[str(backend)] = self.seen.get(str(backend), False) or compared
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail a session in which nothing of a backend was compared: it would prove nothing."""
+        if self.unchecked and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say why."""
+        for backend in self.unchecked:
+            terminalreporter.write_line(f"ERROR: of backend {backend!r} nothing was compared: every law is outside its claims", red=True)
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note whether anything of a backend was checked: in the process that reports, as tests may run in others."""
-    backend = dict(report.user_properties).get(BACKEND)
-    if backend is not None and report.when == "call":
-        _seen[str(backend)] = _seen.get(str(backend), False) or report.outcome != "skipped" or hasattr(report, "wasxfail")
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail a session in which nothing of a backend was compared: it would prove nothing."""
-    if _unchecked() and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say why."""
-    for backend in _unchecked():
-        terminalreporter.write_line(f"ERROR: of backend {backend!r} nothing was compared: every law is outside its claims", red=True)
-
-
-def _unchecked() -> list[str]:
-    return [backend for backend, checked in _seen.items() if not checked]
-
-
-def _cells(config: pytest.Config) -> list[Cell]:
+def _prepare(config: pytest.Config) -> None:
+    """Find the cells and the deviations of this run; a usage error where the options make no sense."""
     from tttcore import BackendUnavailable, InvalidInput, backends, get_backend
 
-    from .matrix import cells
+    from .matrix import EFFORTS, cells
     from .runner import effort_of
 
     names = config.getoption("--ttt-backend") or [name for name, info in backends().items() if info.available]
     try:
-        return cells([get_backend(name) for name in dict.fromkeys(names)], effort_of(str(config.getoption("--ttt-effort"))))
+        chosen = [get_backend(name) for name in dict.fromkeys(names)]
+        config.stash[CELLS] = cells(chosen, effort_of(config.getoption("--ttt-effort")))
     except (BackendUnavailable, InvalidInput) as error:
         raise pytest.UsageError(str(error)) from error
+    known = {cell.name for cell in cells(chosen, EFFORTS["deep"])}
+    config.stash[DEVIATIONS] = _deviations(config.getoption("--ttt-deviations"), known)
 
 
 def _deviations(path: Path | None, names: set[str]) -> dict[str, str]:
-    """The reasons by id; a usage error for a file that is none, a reason that is empty, an id that is no cell."""
+    """The reasons by id; a usage error for a file that is none, a reason that is empty, an id that no cell of any effort has."""
     import tomllib
 
     if path is None:
         return {}
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise pytest.UsageError(f"--ttt-deviations: got {error}; expected a TOML file. Fix: see docs/conformance.md.") from error
+    except (OSError, ValueError) as error:
+        raise pytest.UsageError(f"--ttt-deviations: got {path}: {error}; expected a TOML file. Fix: see docs/conformance.md.") from error
     for name, reason in found.items():
         if name not in names:
-            raise pytest.UsageError(f"--ttt-deviations: got {name!r}; expected the exact id of a cell of this run. Fix: remove it from {path}.")
+            raise pytest.UsageError(f"--ttt-deviations: got {name!r}; expected the exact id of a cell of these backends. Fix: remove it from {path}.")
         if not isinstance(reason, str) or not reason.strip():
             raise pytest.UsageError(f"--ttt-deviations: got {reason!r} for {name!r}; expected a reason. Fix: say in a string why it deviates.")
     return found

@@ -11,7 +11,7 @@ from .matrix import Cell, Effort
 from .report.outputs import write_reproducers
 from .report.results import BROKEN, NOT_CLAIMED
 from .report.summary import facts
-from .runner import run
+from .runner import explained_result, run
 
 EXPLAINED: set[tuple[str, str]] = set()
 """Backends and laws whose first failure is explained already."""
@@ -36,7 +36,7 @@ def test_law(
     if result.status == BROKEN:
         if (ttt_cell.backend.name, ttt_cell.law.name) not in EXPLAINED:
             EXPLAINED.add((ttt_cell.backend.name, ttt_cell.law.name))
-            result = run(ttt_cell, ttt_effort, explain=True)
+            result = explained_result(ttt_cell, ttt_effort, result)
         scripts = write_reproducers([result], Path(str(pytestconfig.getoption("--ttt-reproducers"))))
         found = [*facts(result), *(("reproducer", str(path)) for path in scripts.values())]
         pytest.fail("\n".join(f"{name}: {value}" for name, value in found), pytrace=False)

@@ -16,19 +16,21 @@ SECONDS = 15.0
 LEAST_D = 4
 """A LayerNorm over two entries gives ±1 whatever they are, and hides what is wrong."""
 
-Break = Callable[[Any], Exception | None]
+Break = Callable[[Any], BaseException | None]
 """What a law is checked on → how it breaks, or None where it holds."""
 
 
-def smallest(drawn: Any, error: Exception, breaks: Break) -> tuple[Any, Exception]:
+def smallest(drawn: Any, error: BaseException, breaks: Break) -> tuple[Any, BaseException]:
     """The smallest neighbour of ``drawn`` that breaks in the same way, and how."""
-    started, tries, searching = time.perf_counter(), 0, True
+    started, tried, searching = time.perf_counter(), set[Any](), True
     while searching:
         searching = False
         for candidate in smaller(drawn):
-            tries += 1
-            if tries > TRIES or time.perf_counter() - started > SECONDS:
+            if candidate in tried:
+                continue
+            if len(tried) == TRIES or time.perf_counter() - started > SECONDS:
                 return drawn, error
+            tried.add(candidate)
             found = breaks(candidate)
             if found is not None and type(found) is type(error):
                 drawn, error, searching = candidate, found, True
@@ -52,7 +54,7 @@ def smaller(drawn: Any) -> Iterator[Any]:
         ("head_dim", LEAST_D),
         ("mini_batch", 1),
         ("mini_batch", 2),
-        ("mini_batch", shape.mini_batch // 2),
+        ("mini_batch", max(1, shape.mini_batch // 2)),
     ):
         if least < getattr(shape, name):
             yield replace(drawn, shape=shape._replace(**{name: least}))
