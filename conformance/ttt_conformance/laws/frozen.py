@@ -39,7 +39,7 @@ class Frozen(NamedTuple):
 
 
 def check_frozen(trial: Trial, frozen: Frozen) -> None:
-    """In dual form y, the final state and, where the backend has gradients, every cotangent of all vectors; in the others y and state of the main one.
+    """In dual form y, the final state and, where the backend has gradients, all cotangents of every vector; in others y and state of the main one.
 
     ``Unsupported`` when the backend claims none of them.
     """

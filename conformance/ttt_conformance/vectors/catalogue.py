@@ -3,80 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from ..cases import Case
-from ..shapes import Shape
-from . import questions
+from tttcore import LayerSpec
+
+from ..cases import INNER_MODELS
+from .questions import Draw, at_rest, clamped, first_part, initial, masked, packed, resumed, second_part
 from .store import Question
 
-USUAL, CONSTANTS, ONE = Shape(2, 2, 4, 4), Shape(1, 1, 6, 3, "constants"), Shape(2, 1, 4, 1)
-"""Those that the laws draw for the inner loop: a compiler has the programs already."""
+Ask = Callable[[Draw], Question]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A vector to be made: of which case, which question of it, and whether with gradients."""
+    """A vector to be made: what is asked of which draw, and whether with gradients."""
 
     name: str
     about: str
     description: str
-    case: Case
-    ask: Callable[[Case], Question]
+    ask: Ask
+    draw: Draw
     gradients: bool = False
 
 
-def _inner(
-    name: str,
-    about: str,
-    description: str,
-    ask: Callable[[Case], Question] = questions.initial,
-    *,
-    inner: str = "linear",
-    shape: Shape = USUAL,
-    length: int | None = None,
-    flavour: str = "normal",
-    gradients: bool = False,
-) -> Entry:
-    case = Case("inner", inner, "float64", shape, shape.whole if length is None else length, flavour, 100)
-    return Entry(f"inner-{inner}-{name}", about, description, case, ask, gradients)
+def _draw(subject: str, inner: str = "linear", heads: int = 2, head_dim: int = 4, mini_batch: int = 4, **options: Any) -> Draw:
+    """Two rows of two mini-batches and three more tokens; η₀ is 1 unless told."""
+    given: dict[str, Any] = {"base_lr": 1.0} | options
+    spec = LayerSpec(width=heads * head_dim, heads=heads, inner=INNER_MODELS[inner], mini_batch_size=mini_batch, **given)
+    return Draw(subject, spec, 2, 2 * mini_batch + 3)
 
 
-def _layer(
-    name: str, about: str, description: str, ask: Callable[[Case], Question], variant: str, *, inner: str = "linear", gradients: bool = False
-) -> Entry:
-    shape = Shape(2, 2, 4, 4, variant)
-    return Entry(f"layer-{inner}-{name}", about, description, Case("layer", inner, "float64", shape, shape.whole, "normal", 100), ask, gradients)
+USUAL = _draw("inner")
+"""Of the sizes that the laws draw, so that a compiler has the programs already."""
+CONSTANTS: dict[str, Any] = {"base_lr": 0.3, "eps": 1e-3}
+RICH: dict[str, Any] = {"share_qk": True, "gate": True}
 
 
-FRESH, RESUMED = questions.initial, questions.resumed
+def _linear(name: str, about: str, description: str, ask: Ask = initial, draw: Draw = USUAL, gradients: bool = False) -> Entry:
+    return Entry(f"inner-linear-{name}", about, description, ask, draw, gradients)
+
+
+def _model(inner: str, name: str, description: str, ask: Ask = resumed) -> Entry:
+    return Entry(f"inner-{inner}-{name}", "inner", description, ask, _draw("inner", inner), gradients=True)
+
+
+def _layer(name: str, about: str, description: str, ask: Ask, gradients: bool = False, inner: str = "linear", **options: Any) -> Entry:
+    return Entry(f"layer-{inner}-{name}", about, description, ask, _draw("layer", inner, **options), gradients)
+
+
 CATALOGUE = (
-    _inner("one-token", "definition", "a single token from the initial state", length=1),
-    _inner("whole", "definition", "one whole mini-batch from the initial state, which ends at a border: S = 0, phase 0", length=USUAL.mini_batch),
-    _inner("initial", "definition", "two mini-batches and three more tokens from the initial state", gradients=True),
-    _inner("resumed", "state", "the same sizes from a state inside a mini-batch, the rows at different phases", RESUMED, gradients=True),
-    _inner("empty", "state", "no token at all: the final state is the one given", RESUMED, length=0),
-    _inner("cut-first", "split", "the first 6 tokens of inner-linear-initial", questions.first_part),
-    _inner("cut-second", "split", "the other tokens, from the final state of inner-linear-cut-first", questions.second_part),
-    _inner("mask", "mask", "left and inner padding in row 0, right padding in row 1; NaN in the padding, which nothing may read", questions.masked),
-    _inner("packed", "packed", "sequences of 1, 0, 11 and 10 tokens in one row, each from a fresh state", questions.packed),
-    _inner("k1", "mini_batch_size", "K = 1: a step for every token", RESUMED, shape=ONE),
-    _inner("constants", "eps, base_lr", "ε = 1e-3, η₀ = 0.3, K = 3, one head", RESUMED, shape=CONSTANTS),
-    _inner("loss", "loss", "the loss −⟨f(k), v⟩", RESUMED, shape=USUAL._replace(variant="inner_product")),
-    _inner("rest", "rest", "learning rates of 0: W and S stay as they were", questions.at_rest),
-    _inner("clamped", "token_lr_offset", "a reader's factor held at 0: a_1 = max(0, 1/2 − 2) = 0", questions.clamped),
-    _inner("faint", "eps", "weights of size 1e-4, where ε counts", flavour="faint"),
-    _inner("tied", "eps", "tokens whose entries are all equal", flavour="tied"),
-    _inner("initial", "inner", "TTT-MLP: a hidden layer of 4D columns and GELU", inner="mlp", gradients=True),
-    _inner("resumed", "inner", "TTT-MLP from rows at different phases", RESUMED, inner="mlp", gradients=True),
-    _inner("resumed", "inner", "a hidden layer of 2D columns and SwiGLU", RESUMED, inner="swiglu", gradients=True),
-    _inner("resumed", "inner", "two hidden layers, SiLU and GELU", RESUMED, inner="deep", gradients=True),
-    _inner("resumed", "inner", "f(x) = xW: no bias, no residual, no LayerNorm", RESUMED, inner="bare", gradients=True),
-    _layer("initial", "views", "the whole layer: projections, rotation with θ = 100, output; ε = 1e-3, η₀ = 0.3", FRESH, "plain", gradients=True),
-    _layer("unrotated", "rope_theta", "no rotation", FRESH, "unrotated"),
-    _layer("gated", "gate", "a GELU gate on the output", FRESH, "gated"),
-    _layer("shared", "share_qk, conv_width", "one projection for q and k, convolutions of two taps, one input carried", RESUMED, "shared"),
-    _layer("resumed", "share_qk, gate", "four taps and the gate, from rows at different phases", RESUMED, "rich", gradients=True),
-    _layer("mask", "mask", "the same with padding, NaN in it, which the convolutions skip", questions.masked, "rich"),
-    _layer("resumed", "inner", "the same around TTT-MLP", RESUMED, "rich", inner="mlp", gradients=True),
+    _linear("one-token", "definition", "a single token from the initial state", draw=replace(USUAL, length=1)),
+    _linear("whole", "definition", "a mini-batch from the initial state, which ends at a border: S = 0, phase 0", draw=replace(USUAL, length=4)),
+    _linear("initial", "definition", "two mini-batches and three more tokens from the initial state", gradients=True),
+    _linear("resumed", "state", "the same sizes from a state inside a mini-batch, the rows at different phases", resumed, gradients=True),
+    _linear("empty", "state", "no token at all: the final state is the one given", resumed, replace(USUAL, length=0)),
+    _linear("cut-first", "split", "the first 6 tokens of inner-linear-initial", first_part),
+    _linear("cut-second", "split", "the other tokens, from the final state of inner-linear-cut-first", second_part),
+    _linear("mask", "mask", "left and inner padding in row 0, right padding in row 1; NaN in the padding, which nothing may read", masked),
+    _linear("packed", "packed", "sequences of 1, 0, 11 and 10 tokens in one row, each from a fresh state", packed),
+    _linear("k1", "mini_batch_size", "K = 1: a step for every token", resumed, _draw("inner", heads=1, mini_batch=1)),
+    _linear("constants", "eps, base_lr", "ε = 1e-3, η₀ = 0.3, K = 3, D = 6", resumed, _draw("inner", head_dim=6, mini_batch=3, **CONSTANTS)),
+    _linear("loss", "loss", "the loss −⟨f(k), v⟩", resumed, _draw("inner", loss="inner_product")),
+    _linear("rest", "rest", "learning rates of 0: S stays as it was, and W but for the step at a border", at_rest),
+    _linear("clamped", "token_lr_offset", "a reader's factor held at 0: a_1 = max(0, 1/2 − 2) = 0", clamped),
+    _linear("faint", "eps", "weights of size 1e-4, where ε counts", draw=replace(USUAL, flavour="faint")),
+    _linear("tied", "eps", "tokens whose entries are all equal", draw=replace(USUAL, flavour="tied")),
+    _model("mlp", "initial", "TTT-MLP: a hidden layer of 4D columns and GELU", initial),
+    _model("mlp", "resumed", "TTT-MLP from rows at different phases"),
+    _model("swiglu", "resumed", "a hidden layer of 2D columns and SwiGLU"),
+    _model("deep", "resumed", "two hidden layers, SiLU and GELU"),
+    _model("bare", "resumed", "f(x) = xW: no bias, no residual, no LayerNorm"),
+    _layer("initial", "views", "the layer: projections, rotation, θ = 100, output; ε = 1e-3, η₀ = 0.3", initial, True, rope_theta=100.0, **CONSTANTS),
+    _layer("unrotated", "rope_theta", "no rotation", initial, rope_theta=None),
+    _layer("gated", "gate", "a GELU gate on the output", initial, gate=True),
+    _layer(
+        "shared",
+        "share_qk, conv_width",
+        "one projection for q and k, convolutions of two taps, one input carried",
+        resumed,
+        share_qk=True,
+        conv_width=2,
+    ),
+    _layer("resumed", "share_qk, gate", "four taps and the gate, from rows at different phases", resumed, True, **RICH),
+    _layer("mask", "mask", "the same with padding, NaN in it, which the convolutions skip", masked, **RICH),
+    _layer("resumed", "inner", "the same around TTT-MLP", resumed, True, inner="mlp", **RICH),
 )

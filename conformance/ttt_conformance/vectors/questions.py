@@ -1,27 +1,51 @@
-"""What vectors ask.
+"""What vectors ask: small random problems, drawn here and not by ``cases``, so that they stay what they are when the laws draw otherwise.
 
 Numbers are float32's, so that an implementation in that precision is asked the very same; but for the state at a cut, which is the answer to the
-first part. Tokens are random ones for a layer too, not the text that the laws use, which another Python changes.
+first part.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tttcore import State
+from tttcore import LayerSpec
 
-from ..cases import Case
-from ..laws.expected import phases
-from ..laws.sequence import with_holes
 from ..problem import Problem, reference
 from .store import Question
 
+READ = (2, 5)
+"""Tokens that each row has read before, where there is a state: another phase for each, and one of them is past a border."""
 CUT = 6
 LENGTHS = (1, 0, 11, 10)
 MASK = np.array([[0, 0, 1, 1, 0, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0]], bool)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A problem to be drawn: "normal", "faint" (weights of size 1e-4) or "tied" (all entries of a token equal)."""
+
+    subject: str
+    spec: LayerSpec
+    batch: int
+    length: int
+    flavour: str = "normal"
+
+    def problem(self) -> Problem:
+        """The problem, from the initial state."""
+        rng, spec = np.random.default_rng(100), self.spec
+        shapes = spec.param_shapes() if self.subject == "layer" else spec.inner_shapes()
+        params = {name: _parameter(rng, name, shapes[name], self.flavour) for name in sorted(shapes)}
+        return Problem(spec, params, self.tokens(rng, self.length)).map(rounded)
+
+    def tokens(self, rng: np.random.Generator, length: int) -> tuple[np.ndarray, ...]:
+        """That many tokens: x, or q, k, v and ℓ."""
+        if self.subject == "layer":
+            return (rng.normal(size=(self.batch, length, self.spec.width)),)
+        shape = (self.batch, length, self.spec.heads, self.spec.head_dim)
+        views = [rng.normal(size=shape) for _ in range(3)]
+        return (*(np.repeat(x[..., :1], shape[-1], axis=-1) if self.flavour == "tied" else x for x in views), rng.uniform(0.05, 0.95, shape[:3]))
 
 
 def rounded(x: np.ndarray) -> np.ndarray:
@@ -29,63 +53,59 @@ def rounded(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float32).astype(np.float64)
 
 
-def _problem(case: Case) -> Problem:
-    problem = case.problem()
-    if case.subject == "layer":
-        problem = replace(problem, inputs=(case.rng(9).normal(size=problem.inputs[0].shape),))
-    return problem.map(rounded)
+def initial(draw: Draw) -> Question:
+    """The problem from its initial state."""
+    return Question(draw.problem())
 
 
-def initial(case: Case) -> Question:
-    """The case from its initial state."""
-    return Question(_problem(case))
+def resumed(draw: Draw) -> Question:
+    """The problem from the state after other tokens, as many in each row as ``READ`` says."""
+    problem = draw.problem()
+    past = replace(problem, inputs=draw.tokens(np.random.default_rng(101), max(READ))).map(rounded)
+    read = np.arange(past.length) < np.array(READ[: draw.batch])[:, None]
+    return Question(replace(problem, state=reference(past, read).state).map(rounded))
 
 
-def resumed(case: Case) -> Question:
-    """The case from the state after other tokens, as many in each row as ``phases`` says."""
-    problem, past = _problem(case), _problem(replace(case, length=case.shape.mini_batch + 1, flavour="normal", seed=case.seed + 1))
-    mask = np.arange(past.length) < phases(case)[:, None]
-    return Question(replace(problem, state=_after(replace(past, params=problem.params), mask)))
-
-
-def first_part(case: Case) -> Question:
+def first_part(draw: Draw) -> Question:
     """The first tokens of ``initial``."""
-    return Question(_problem(case).tokens(0, CUT))
+    return Question(draw.problem().tokens(0, CUT))
 
 
-def second_part(case: Case) -> Question:
+def second_part(draw: Draw) -> Question:
     """The other tokens of ``initial``, from the state after the first ones."""
-    problem = _problem(case)
-    return Question(replace(problem.tokens(CUT), state=reference(problem.tokens(0, CUT)).state))
+    return Question(replace(draw.problem().tokens(CUT), state=reference(draw.problem().tokens(0, CUT)).state))
 
 
-def masked(case: Case) -> Question:
-    """``resumed`` with padding, NaN in it."""
-    return Question(with_holes(resumed(case).problem, MASK), MASK)
+def masked(draw: Draw) -> Question:
+    """``resumed`` with padding: NaN in it, and 1e6 for ℓ, which may not be NaN."""
+    problem = resumed(draw).problem
+    holes = (np.nan, np.nan, np.nan, 1e6)
+    inputs = (np.where(MASK.reshape(*MASK.shape, *(1,) * (x.ndim - 2)), x, hole) for x, hole in zip(problem.inputs, holes, strict=False))
+    return Question(replace(problem, inputs=tuple(inputs)), MASK)
 
 
-def packed(case: Case) -> Question:
+def packed(draw: Draw) -> Question:
     """The tokens of ``initial`` in one row, as sequences of ``LENGTHS``."""
-    problem = _problem(case)
+    problem = draw.problem()
     row = replace(problem, inputs=tuple(np.reshape(x, (1, -1, *x.shape[2:])) for x in problem.inputs))
     return Question(row, cu_seqlens=np.cumsum([0, *LENGTHS]).astype(np.int32))
 
 
-def at_rest(case: Case) -> Question:
+def at_rest(draw: Draw) -> Question:
     """``resumed`` with ℓ = 0."""
-    problem = resumed(case).problem
+    problem = resumed(draw).problem
     return Question(replace(problem, inputs=(*problem.inputs[:3], np.zeros_like(problem.inputs[3]))))
 
 
-def clamped(case: Case) -> Question:
+def clamped(draw: Draw) -> Question:
     """``initial`` with an offset δ_1 below −1/2."""
-    problem = _problem(case)
+    problem = draw.problem()
     offset = problem.params["token_lr_offset"].copy()
     offset[1] = -2.0
     return Question(replace(problem, params={**problem.params, "token_lr_offset": offset}))
 
 
-def _after(past: Problem, mask: np.ndarray) -> State:
-    """The state after the tokens that count."""
-    state: Any = replace(past, state=reference(past, mask).state).map(rounded).state
-    return state
+def _parameter(rng: np.random.Generator, name: str, shape: tuple[int, ...], flavour: str) -> np.ndarray:
+    """Every term of the mathematics is to show in the outputs: no parameter is 0, no LayerNorm's weight 1."""
+    noise = rng.normal(size=shape)
+    return 1e-4 * noise if flavour == "faint" and name[0] in "Wb" else ("norm_weight" in name) + 0.4 * noise

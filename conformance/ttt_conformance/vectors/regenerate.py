@@ -25,7 +25,7 @@ from .store import FOLDER, PRECISIONS, Answer, Slopes, Vector, files, save
 
 def vector(entry: Entry) -> Vector:
     """The entry's question with its answer and, if it is to have any, all its gradients."""
-    question = entry.ask(entry.case)
+    question = entry.ask(entry.draw)
 
     def run(problem: Problem) -> Outcome:
         return reference(problem, question.mask, question.cu_seqlens)
@@ -33,7 +33,7 @@ def vector(entry: Entry) -> Vector:
     answer = Answer(*_with_allowances(question.problem, run))
     found = None
     if entry.gradients:
-        rng = entry.case.rng(6)
+        rng = np.random.default_rng(102)
         outputs = Outcome(answer.truth.y, answer.truth.state._replace(phase=None))
         bars: Outcome = tree_map(lambda x: rounded(random_like(rng, x)), outputs)
         found = Slopes(bars, *_with_allowances(question.problem, functools.partial(gradients, bars)))
