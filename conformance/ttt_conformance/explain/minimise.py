@@ -39,11 +39,13 @@ def smallest(drawn: Any, error: BaseException, breaks: Break) -> tuple[Any, Base
 
 
 def smaller(drawn: Any) -> Iterator[Any]:
-    """The neighbours of a case that are smaller in one size, those that save most first; of what is no case, none."""
+    """The neighbours of a case that are smaller in one size, those that save most first; of what is no case, none. Of a family, its members."""
     if hasattr(drawn, "case"):
         yield from (drawn._replace(case=case) for case in smaller(drawn.case))
     if not isinstance(drawn, Case):
         return
+    if drawn.others:
+        yield from drawn.family
     shape = drawn.shape
     for length in (0, 1, 2, drawn.length // 2, drawn.length - 1):
         if 0 <= length < drawn.length:
@@ -60,5 +62,5 @@ def smaller(drawn: Any) -> Iterator[Any]:
             yield replace(drawn, shape=shape._replace(**{name: least}))
     if drawn.flavour != "normal":
         yield replace(drawn, flavour="normal")
-    if shape.variant != "usual":
+    if shape.variant != "usual" and shape.head_dim % 2 == 0:  # the usual one has RoPE, which turns pairs
         yield replace(drawn, shape=shape._replace(variant="usual"))
