@@ -12,7 +12,7 @@ def standardise(z, eps):
     return centred * r, r
 
 
-def inner(spec, params, q, k, v, lr, *, state, form, mask, cu_seqlens):
+def inner(spec, params, q, k, v, lr, *, state, form):
     """y_t = f(q_t; W_t) for every token, and the state after the last one."""
     rows, tokens = q.shape[:2]
     if state is None:
@@ -44,5 +44,12 @@ def inner(spec, params, q, k, v, lr, *, state, form, mask, cu_seqlens):
 BACKEND = Backend(
     "mine",
     inner,
-    Supports(forms=("primal", "decode"), inner=("linear",), loss=("squared_error",), mask=False, cu_seqlens=False),
+    Supports(
+        forms=("primal", "decode"),
+        inner=("linear",),
+        loss=("squared_error",),
+        dtypes=("float16", "float32", "float64"),
+        mask=False,
+        cu_seqlens=False,
+    ),
 )
