@@ -41,7 +41,9 @@ def test_links_lead_somewhere(page):
 
 def test_a_lost_link_is_found(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("# A `b`, c: d\n\n```sh\n# no heading\n```\n[a](page.md) [b](#a-b-c-d) [c](https://x) `[d](none.md)` [e](none.md) [f](#no-heading)\n")
+    page.write_text(
+        "# A `b`, c: d\n\n```sh\n# no heading\n```\n[a](page.md) [b](#a-b-c-d) [c](https://x) `[d](no.md)` [e](none.md) [f](#no-heading)\n"
+    )
     assert lost(page) == ["none.md", "#no-heading"]
 
 
