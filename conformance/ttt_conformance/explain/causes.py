@@ -30,11 +30,12 @@ def _known(call: Call, expected: Outcome, allowed: Outcome) -> Iterator[str]:
                 outcome = answer(mutant.backend(name), call.problem, call.options)
             except Exception:  # a mistake that does not even run on this problem is not its cause
                 continue
-        if _close(outcome, call.got, allowed) and not _close(outcome, expected, allowed):
+        if close(outcome, call.got, allowed) and not close(outcome, expected, allowed):
             yield f"{mutant.cause} (see {mutant.see})"
 
 
-def _close(x: Outcome, y: Outcome, allowed: Outcome) -> bool:
+def close(x: Outcome, y: Outcome, allowed: Outcome) -> bool:
+    """Whether two answers are alike within what is allowed, in y alone where one has no state."""
     if y.state is None or x.state is None:
         x, y, allowed = (outcome._replace(state=None) for outcome in (x, y, allowed))
     limits = dict(zip(paths(allowed), leaves(allowed), strict=True))

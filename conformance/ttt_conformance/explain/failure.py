@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,20 +14,21 @@ from ..allowance import allowance
 from ..laws import LawBroken
 from ..laws.expected import exact
 from ..laws.gradients import directions
+from ..laws.numbers import rounding
 from ..matrix import Cell
 from ..problem import Call, GradientCall, Outcome, Problem, argument_paths, reference
 from ..report.results import Failure
 from . import gradient_causes
-from .causes import likely, pattern
+from .causes import close, likely, pattern
 from .evidence import Evidence, GradientEvidence
 from .reproducer import script
 
 LONGEST = 4096
-"""No script for more tokens than that."""
+"""No script for more tokens than that, and no search for a cause."""
 
 
 class Finding(NamedTuple):
-    """The likely cause, or an empty string, and what a script needs to show the failure, if one can."""
+    """The likely cause, or an empty string, and what a script needs to show the failure; None where it would show nothing wrong."""
 
     cause: str
     evidence: Evidence | None
@@ -47,14 +49,14 @@ def explained(cell: Cell, drawn: Any, error: BaseException) -> Failure:
         case=str(drawn) if call is None or str(drawn).startswith(sizes(call.problem)) else f"{sizes(call.problem)}; from: {drawn}",
         spec={} if call is None else json.loads(call.problem.spec.to_json()),
         cause=cause,
-        reproducer="" if evidence is None or evidence.problem.length > LONGEST else script(evidence),
+        reproducer="" if evidence is None else script(evidence),
     )
 
 
 def finding(cell: Cell, error: LawBroken) -> Finding:
     """What is found of a broken law from the call that broke it, where that is known."""
     call, place = error.call, ", ".join((cell.form, cell.subject, cell.inner, cell.dtype))
-    if call is None:
+    if call is None or call.problem.length > LONGEST:
         return Finding(pattern(error), None)
     about: dict[str, Any] = {
         "title": f"law {cell.law.name} broken by backend {cell.backend.name!r} ({place})",
@@ -63,26 +65,26 @@ def finding(cell: Cell, error: LawBroken) -> Finding:
         "problem": call.problem,
         "options": call.options,
     }
-    return _of_gradient(error, call, about) if isinstance(call, GradientCall) else _of_answer(error, call, about)
-
-
-def _of_answer(error: LawBroken, call: Call, about: dict[str, Any]) -> Finding:
+    if isinstance(call, GradientCall):
+        found = of_gradient(call, about)
+        return Finding(gradient_causes.likely(found) or pattern(error), found if gradient_causes.wrong(found) else None)
     truth, allowed = judged(call)
     limits = {path: float(limit) for path, limit in _flat(allowed).items()}
-    return Finding(likely(error, call, truth, allowed), Evidence(**about, got=_flat(call.got), allowed=limits))
+    evidence = None if close(call.got, truth, allowed) else Evidence(**about, got=_flat(call.got), allowed=limits)
+    return Finding(likely(error, call, truth, allowed), evidence)
 
 
-def _of_gradient(error: LawBroken, call: GradientCall, about: dict[str, Any]) -> Finding:
+def of_gradient(call: GradientCall, about: Mapping[str, Any]) -> GradientEvidence:
+    """The evidence of a call of a vjp, with the directions of the law of gradients; ``about``: the fields that every evidence has."""
     _, mask, cu_seqlens, *_ = call.options
     several = directions(call.problem, call.bars, mask, cu_seqlens)
-    evidence = GradientEvidence(
+    return GradientEvidence(
         **about,
         got=dict(zip(argument_paths(call.problem), leaves(call.got), strict=True)),
         allowed={direction.path: float(direction.allowed) for direction in several},
         bars=_flat(call.bars),
         along={direction.path: direction.along for direction in several},
     )
-    return Finding(gradient_causes.likely(evidence) or pattern(error), evidence)
 
 
 def judged(call: Call) -> tuple[Outcome, Outcome]:
@@ -91,8 +93,11 @@ def judged(call: Call) -> tuple[Outcome, Outcome]:
     def run(problem: Problem) -> Outcome:
         return reference(problem, call.options.mask, call.options.cu_seqlens)
 
-    truth = run(exact(call.problem))
-    return truth, allowance(call.problem, truth, run)
+    problem, step = call.problem, None
+    if problem.dtype.itemsize < 4:  # as the law of dtypes has it
+        problem, step = problem.map(lambda x: x.astype(np.float32)), rounding(problem.dtype)
+    truth = run(exact(problem))
+    return truth, allowance(problem, truth, run, step)
 
 
 def sizes(problem: Problem) -> str:

@@ -20,7 +20,7 @@ class Mistake(NamedTuple):
     """The mistake, told to who made it, and where it is explained: ``old`` in the definition as ``new``; the cotangents that it ``ignores``."""
 
     cause: str
-    see: str = "docs/mathematics.md, section 12"
+    see: str = "docs/mathematics.md#12-what-differentiates"
     old: str = ""
     new: str = ""
     ignores: str | None = None
@@ -86,19 +86,22 @@ NAMED = 2
 
 def likely(evidence: GradientEvidence) -> str:
     """One or two sentences, or an empty string."""
-    got, along = evidence.got, evidence.along
-    if any(got[path].shape != u.shape for path, u in along.items()):
+    off = wrong(evidence)
+    if not off or any(evidence.got[path].shape != u.shape for path, u in evidence.along.items()):
         return ""
-    found = {path: float(np.sum(got[path].astype(np.float64) * u)) for path, u in along.items()}
-    right = {path: slope_of(evidence, path) for path in along}
-    wrong = [path for path in along if not abs(found[path] - right[path]) <= evidence.allowed[path]]
-    order = [*wrong, *(path for path in along if path not in wrong)]  # a wrong one soon tells most mistakes apart
-    known = [
-        f"{mistake.cause} (see {mistake.see})"
-        for mistake in MISTAKES.values()
-        if all(abs(found[path] - slope_of(evidence, path, mistake)) <= evidence.allowed[path] for path in order)
-    ]
-    return ("; or: ".join(known[:NAMED]) or next(_patterns(evidence, wrong), "")) if wrong else ""
+    order = [*off, *(path for path in evidence.along if path not in off)]  # a wrong one soon tells most mistakes apart
+    known = [f"{mistake.cause} (see {mistake.see})" for mistake in MISTAKES.values() if all(_agrees(evidence, path, mistake) for path in order)]
+    return "; or: ".join(known[:NAMED]) or next(_patterns(evidence, off), "")
+
+
+def wrong(evidence: GradientEvidence) -> list[str]:
+    """The arguments whose cotangents are of another shape, or are not the definition's along their direction."""
+    return [path for path, u in evidence.along.items() if evidence.got[path].shape != u.shape or not _agrees(evidence, path)]
+
+
+def _agrees(evidence: GradientEvidence, path: str, mistake: Mistake | None = None) -> bool:
+    got = float(np.sum(evidence.got[path].astype(np.float64) * evidence.along[path]))
+    return abs(got - slope_of(evidence, path, mistake)) <= evidence.allowed[path]
 
 
 def slope_of(evidence: GradientEvidence, path: str, mistake: Mistake | None = None, u: np.ndarray | None = None) -> float:
@@ -124,14 +127,14 @@ def changed(old: str, new: str) -> dict[str, Any]:
     return names
 
 
-def _patterns(evidence: GradientEvidence, wrong: list[str]) -> Iterator[str]:
+def _patterns(evidence: GradientEvidence, off: list[str]) -> Iterator[str]:
     """What all wrong cotangents have in common, each along two directions: they are zero, or the right ones times a number."""
-    names = ", ".join(wrong)
-    if not any(np.any(evidence.got[path]) for path in wrong):
+    names = ", ".join(off)
+    if not any(np.any(evidence.got[path]) for path in off):
         yield f"zero cotangents of {names}: detached"
         return
     ratios: list[float] = []
-    for path in wrong:
+    for path in off:
         for u in (evidence.along[path], np.flip(evidence.along[path])):
             ratios.append(float(np.sum(evidence.got[path].astype(np.float64) * u)) / (slope_of(evidence, path, u=u) or np.nan))
     if np.ptp(ratios) <= 1e-4 * abs(ratios[0]):

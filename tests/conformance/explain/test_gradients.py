@@ -13,10 +13,10 @@ from small import case_of
 
 from ttt_conformance.cases import INNER_MODELS
 from ttt_conformance.explain import GradientEvidence
-from ttt_conformance.explain.failure import finding
+from ttt_conformance.explain.failure import of_gradient
 from ttt_conformance.explain.gradient_causes import MISTAKES, changed, likely, slope_of
 from ttt_conformance.explain.reproducer import DEFINITION, script
-from ttt_conformance.laws import LAWS, LawBroken, Trial
+from ttt_conformance.laws import LAWS, Trial
 from ttt_conformance.laws.expected import continued
 from ttt_conformance.laws.gradients import oracle
 from ttt_conformance.matrix import EFFORTS, Cell
@@ -41,7 +41,8 @@ def evidence_of(subject="inner", inner="linear", kind="resumed", length=None):
     question, bars, _ = oracle(case_of(subject, inner, length=length), kind, True)
     trial = Trial(TORCH, "dual")
     trial.gradient(question.problem, bars, question.mask, question.cu_seqlens)
-    return finding(cell_of(TORCH, subject, inner), LawBroken("⟨x̄, u⟩", 0, 0, 0, call=trial.call)).evidence
+    about = {"title": "torch", "statement": "⟨x̄, u⟩ = ⟨ȳ, ∂f(x)·u⟩", "what": "⟨x̄, u⟩"}
+    return of_gradient(trial.call, about | {"problem": question.problem, "options": trial.call.options})
 
 
 def spoiled(evidence, **changes):
