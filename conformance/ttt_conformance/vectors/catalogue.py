@@ -9,7 +9,7 @@ from typing import Any
 from tttcore import LayerSpec
 
 from ..cases import INNER_MODELS
-from .questions import Draw, at_rest, clamped, first_part, initial, masked, packed, resumed, second_part
+from .questions import Draw, at_rest, clamped, first_part, initial, masked, masked_short, packed, packed_resumed, resumed, second_part
 from .store import Question
 
 Ask = Callable[[Draw], Question]
@@ -27,11 +27,13 @@ class Entry:
     gradients: bool = False
 
 
-def _draw(subject: str, inner: str = "linear", heads: int = 2, head_dim: int = 4, mini_batch: int = 4, **options: Any) -> Draw:
+def _draw(
+    subject: str, inner: str = "linear", heads: int = 2, head_dim: int = 4, mini_batch: int = 4, length: int | None = None, **options: Any
+) -> Draw:
     """Two rows of two mini-batches and three more tokens; η₀ is 1 unless told."""
     given: dict[str, Any] = {"base_lr": 1.0} | options
     spec = LayerSpec(width=heads * head_dim, heads=heads, inner=INNER_MODELS[inner], mini_batch_size=mini_batch, **given)
-    return Draw(subject, spec, 2, 2 * mini_batch + 3)
+    return Draw(subject, spec, 2, 2 * mini_batch + 3 if length is None else length)
 
 
 USUAL = _draw("inner")
@@ -61,7 +63,9 @@ CATALOGUE = (
     _linear("cut-first", "split", "the first 6 tokens of inner-linear-initial", first_part),
     _linear("cut-second", "split", "the other tokens, from the final state of inner-linear-cut-first", second_part),
     _linear("mask", "mask", "left and inner padding in row 0, right padding in row 1; NaN in the padding, which nothing may read", masked),
+    _linear("mask-short", "mask", "row 0 masked everywhere, which leaves its state alone, row 1 but for one token", masked_short),
     _linear("packed", "packed", "sequences of 1, 0, 11 and 10 tokens in one row, each from a fresh state", packed),
+    _linear("packed-states", "packed", "the same, each from a state of its own, which has a row a sequence", packed_resumed),
     _linear("k1", "mini_batch_size", "K = 1: a step for every token", resumed, _draw("inner", heads=1, mini_batch=1)),
     _linear("constants", "eps, base_lr", "ε = 1e-3, η₀ = 0.3, K = 3, D = 6", resumed, _draw("inner", head_dim=6, mini_batch=3, **CONSTANTS)),
     _linear("loss", "loss", "the loss −⟨f(k), v⟩", resumed, _draw("inner", loss="inner_product")),
@@ -69,6 +73,12 @@ CATALOGUE = (
     _linear("clamped", "token_lr_offset", "a reader's factor held at 0: a_1 = max(0, 1/2 − 2) = 0", clamped),
     _linear("faint", "eps", "weights of size 1e-4, where ε counts", draw=replace(USUAL, flavour="faint")),
     _linear("tied", "eps", "tokens whose entries are all equal", draw=replace(USUAL, flavour="tied")),
+    _linear(
+        "offset",
+        "definition",
+        "biases of 1e3: a variance that is not taken from centred rows loses its digits",
+        draw=replace(USUAL, flavour="offset"),
+    ),
     _model("mlp", "initial", "TTT-MLP: a hidden layer of 4D columns and GELU", initial),
     _model("mlp", "resumed", "TTT-MLP from rows at different phases"),
     _model("swiglu", "resumed", "a hidden layer of 2D columns and SwiGLU"),
@@ -86,6 +96,8 @@ CATALOGUE = (
         conv_width=2,
     ),
     _layer("resumed", "share_qk, gate", "four taps and the gate, from rows at different phases", resumed, True, **RICH),
-    _layer("mask", "mask", "the same with padding, NaN in it, which the convolutions skip", masked, **RICH),
+    _layer("short", "split", "two tokens, fewer than the convolutions carry: an older input stays", resumed, length=2, **RICH),
+    _layer("mask", "mask", "padding, NaN in it, which the convolutions skip", masked, **RICH),
+    _layer("mask-short", "mask", "row 0 masked everywhere, row 1 but for one token", masked_short, **RICH),
     _layer("resumed", "inner", "the same around TTT-MLP", resumed, True, inner="mlp", **RICH),
 )

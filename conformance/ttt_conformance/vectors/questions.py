@@ -15,16 +15,17 @@ from tttcore import LayerSpec
 from ..problem import Problem, reference
 from .store import Question
 
-READ = (2, 5)
-"""Tokens that each row has read before, where there is a state: another phase for each, and one of them is past a border."""
+READ = (2, 5, 1, 3)
+"""Tokens that each row has read before, where there is a state: another phase for each, one of them past a border."""
 CUT = 6
 LENGTHS = (1, 0, 11, 10)
 MASK = np.array([[0, 0, 1, 1, 0, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0]], bool)
+SHORT = np.array([[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]], bool)
 
 
 @dataclass(frozen=True)
 class Draw:
-    """A problem to be drawn: "normal", "faint" (weights of size 1e-4) or "tied" (all entries of a token equal)."""
+    """A problem to be drawn: "normal", "faint" (weights of size 1e-4), "tied" (all entries of a token equal) or "offset" (biases of 1e3)."""
 
     subject: str
     spec: LayerSpec
@@ -45,7 +46,7 @@ class Draw:
             return (rng.normal(size=(self.batch, length, self.spec.width)),)
         shape = (self.batch, length, self.spec.heads, self.spec.head_dim)
         views = [rng.normal(size=shape) for _ in range(3)]
-        return (*(np.repeat(x[..., :1], shape[-1], axis=-1) if self.flavour == "tied" else x for x in views), rng.uniform(0.05, 0.95, shape[:3]))
+        return (*(np.repeat(x[..., :1], shape[-1], axis=-1) if self.flavour == "tied" else x for x in views), rng.uniform(0.05, 1.5, shape[:3]))
 
 
 def rounded(x: np.ndarray) -> np.ndarray:
@@ -76,12 +77,17 @@ def second_part(draw: Draw) -> Question:
     return Question(replace(draw.problem().tokens(CUT), state=reference(draw.problem().tokens(0, CUT)).state))
 
 
-def masked(draw: Draw) -> Question:
+def masked(draw: Draw, mask: np.ndarray = MASK) -> Question:
     """``resumed`` with padding: NaN in it, and 1e6 for ℓ, which may not be NaN."""
     problem = resumed(draw).problem
     holes = (np.nan, np.nan, np.nan, 1e6)
-    inputs = (np.where(MASK.reshape(*MASK.shape, *(1,) * (x.ndim - 2)), x, hole) for x, hole in zip(problem.inputs, holes, strict=False))
-    return Question(replace(problem, inputs=tuple(inputs)), MASK)
+    inputs = (np.where(mask.reshape(*mask.shape, *(1,) * (x.ndim - 2)), x, hole) for x, hole in zip(problem.inputs, holes, strict=False))
+    return Question(replace(problem, inputs=tuple(inputs)), mask)
+
+
+def masked_short(draw: Draw) -> Question:
+    """``masked``, a row everywhere and the other but for one token."""
+    return masked(draw, SHORT)
 
 
 def packed(draw: Draw) -> Question:
@@ -89,6 +95,12 @@ def packed(draw: Draw) -> Question:
     problem = draw.problem()
     row = replace(problem, inputs=tuple(np.reshape(x, (1, -1, *x.shape[2:])) for x in problem.inputs))
     return Question(row, cu_seqlens=np.cumsum([0, *LENGTHS]).astype(np.int32))
+
+
+def packed_resumed(draw: Draw) -> Question:
+    """``packed``, each sequence from a state of its own."""
+    question, past = packed(draw), resumed(replace(draw, batch=len(LENGTHS))).problem
+    return question._replace(problem=replace(question.problem, state=past.state))
 
 
 def at_rest(draw: Draw) -> Question:
@@ -108,4 +120,6 @@ def clamped(draw: Draw) -> Question:
 def _parameter(rng: np.random.Generator, name: str, shape: tuple[int, ...], flavour: str) -> np.ndarray:
     """Every term of the mathematics is to show in the outputs: no parameter is 0, no LayerNorm's weight 1."""
     noise = rng.normal(size=shape)
+    if flavour == "offset" and name[0] == "b":
+        return 1e3 + noise
     return 1e-4 * noise if flavour == "faint" and name[0] in "Wb" else ("norm_weight" in name) + 0.4 * noise
