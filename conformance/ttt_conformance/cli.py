@@ -96,7 +96,7 @@ def compare_reports(
 
 def _with_progress(console: Console, names: list[str], effort: Effort, jobs: int) -> Report:
     total = len(cells([get_backend(name) for name in names], effort))
-    columns = (SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    columns = (SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("starting", total=total)
 

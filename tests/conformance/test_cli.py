@@ -1,162 +1,447 @@
-"""``ttt``: exit statuses, the table, the JSON."""
+"""``ttt``: exit statuses, the table, the files, and named errors instead of tracebacks."""
 
 import dataclasses
 import json
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner
 
 from ttt_conformance.cli import app
 from ttt_conformance.laws import LAWS
-from ttt_conformance.results import BROKEN, HOLDS, NOT_CLAIMED, SCHEMA_VERSION, Report, Result
-from ttt_conformance.runner import cells
+from ttt_conformance.matrix import EFFORTS, cells
+from ttt_conformance.report import Report, Result
+from ttt_conformance.report.results import BROKEN, HOLDS, NOT_CLAIMED, SCHEMA_VERSION
 from tttcore import SPEC_VERSION, get_backend
+
+BASE = "import dataclasses, tttcore\nBASE = tttcore.get_backend('numpy')\n"
+NARROW = "tttcore.Supports(forms=('dual',), inner=('linear',), dtypes=('float64',), mask=False, cu_seqlens=False)"
+WRONG = f"""
+def inner(*given, **options):
+    y, state = BASE.inner_function(*given, **options)
+    return 1.5 * y, state
+BACKEND = dataclasses.replace(BASE, name='wrong', inner_function=inner, supports={NARROW})
+"""
+CRASH = """
+def crash(*given, **options):
+    raise ZeroDivisionError('a bug')
+"""
 
 
 def ttt(command, *arguments, jobs=1):
     """The command's outcome, on a terminal wide enough that nothing is folded; in this process, where a test can change the suite."""
-    options = ["--jobs", jobs] if command == "conform" else []
+    options = ["--jobs", jobs] if command == "conform" and jobs else []
     return CliRunner().invoke(app, [command, *map(str, [*options, *arguments])], env={"COLUMNS": "400", "TERM": "dumb"})
 
 
 @pytest.fixture
-def frozen_only(monkeypatch):
-    """The law of the frozen vectors alone: quick, and enough to be broken."""
-    laws = {"frozen": LAWS["frozen"]}
-    monkeypatch.setattr("ttt_conformance.runner.LAWS", laws)
-    monkeypatch.setattr("ttt_conformance.report.LAWS", laws)
+def rest_only(monkeypatch):
+    """One law alone: quick, and enough to be broken."""
+    monkeypatch.setattr("ttt_conformance.matrix.LAWS", {"rest": LAWS["rest"]})
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder on the path of Python, for backends of a test."""
+    """The current folder, empty and on the path of Python, for backends of a test."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
     for path in tmp_path.glob("*.py"):
         sys.modules.pop(path.stem, None)
 
 
-def backend_module(folder, name, change):
-    source = f"import dataclasses, tttcore\ndef crash(*_, **__): raise ZeroDivisionError('a bug')\nBASE = tttcore.get_backend('numpy')\n{change}\n"
-    (folder / f"{name}.py").write_text(source)
+def backend_module(folder, name, source):
+    (folder / f"{name}.py").write_text(BASE + source, encoding="utf-8")
+    return f"{name}:BACKEND"
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def said(result):
+    """What was said, as one line."""
+    return " ".join(result.output.split())
+
+
+# A whole run.
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """One whole run on the reference."""
+    """One whole run on the reference, of two draws a cell."""
     path = tmp_path_factory.mktemp("run") / "report.json"
-    result = ttt("conform", "--backend", "numpy", "--max-examples", 1, "--json", path)
+    result = ttt("conform", "--quick", "--backend", "numpy", "--json", path)
     return result, path
 
 
 def test_a_right_backend_exits_with_0(run):
     result, path = run
     assert result.exit_code == 0, result.output
-    assert "all laws hold" in result.output
+    assert "All laws hold" in result.output
     assert f"wrote {path}" in result.output
-    for law in LAWS:
-        assert law in result.output
+    quick = {cell.law.name for cell in cells([get_backend("numpy")], EFFORTS["quick"])}
+    assert set(LAWS) - quick == {law.name for law in LAWS.values() if law.quick == "never"}
+    for law in quick:
+        assert f"│ {law} " in result.output
 
 
 def test_what_is_not_claimed_is_shown_as_such(run):
     result, _ = run
-    lines = {line.split()[1]: line for line in result.output.splitlines() if line.startswith("│")}
+    lines = {line.split("│")[1].strip(): line for line in result.output.splitlines() if line.startswith("│")}
     assert "not claimed" in lines["gradients"]
-    assert all("not claimed" not in lines[law] for law in LAWS if law != "gradients")
+    assert all("not claimed" not in line for law, line in lines.items() if law != "gradients")
+    assert "(partly claimed)" in lines["dtype"]
     assert "exact" in lines["causality"]
 
 
 def test_the_json(run):
     _, path = run
-    content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert set(content) == {"schema_version", "spec_version", "results", "seconds", "environment"}
-    assert content["schema_version"] == SCHEMA_VERSION == 1
+    content = read(path)
+    assert set(content) == {"schema_version", "spec_version", "results", "seconds", "effort", "environment"}
+    assert content["schema_version"] == SCHEMA_VERSION
     assert content["spec_version"] == SPEC_VERSION
+    assert content["effort"] == "quick"
     assert {"python", "platform", "tttcore", "numpy", "torch", "jax"} <= set(content["environment"])
     assert content["environment"]["tttcore"] != "not installed"
     results = content["results"]
-    assert len(results) == len(cells([get_backend("numpy")]))
+    assert len(results) == len(cells([get_backend("numpy")], EFFORTS["quick"]))
     assert {tuple(result) for result in results} == {tuple(field.name for field in dataclasses.fields(Result))}
     for result in results:
         assert result["backend"] == "numpy"
-        claimed = result["law"] != "gradients"
+        claimed = result["law"] != "gradients" and result["dtype"] != "bfloat16"
         assert result["status"] == (HOLDS if claimed else NOT_CLAIMED)
-        assert (result["comparisons"] > 0) == claimed
+        assert (result["comparisons"] > 0) == (result["examples"] > 0) == claimed
         assert 0 <= result["worst"] <= 1
         assert result["seconds"] >= 0
-        assert result["message"] == ("" if claimed else "backend 'numpy' has no gradients")
-    assert {result["law"] for result in results} == set(LAWS)
-    assert {result["dtype"] for result in results} == {"float64", "float32"}
+        assert bool(result["message"]) == (not claimed)
+        assert result["failure"] is None
     assert sum(result["seconds"] for result in results) <= content["seconds"]
+    assert Report.read(path).effort == "quick"
+
+
+def test_what_holds_leaves_no_reproducers(run, folder):
+    assert (
+        ttt("conform", "--quick", "--backend", backend_module(folder, "right", f"BACKEND = dataclasses.replace(BASE, supports={NARROW})")).exit_code
+        == 0
+    )
+    assert [path.name for path in folder.iterdir() if path.name != "__pycache__"] == ["right.py"]
+
+
+# Something is broken.
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """A run on a wrong backend, with every file that there is."""
+    folder = tmp_path_factory.mktemp("broken")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        name = backend_module(folder, "wrong_one", WRONG)
+        files = [part for kind in ("json", "junit", "html", "badge") for part in (f"--{kind}", f"report.{kind}")]
+        return ttt("conform", "--quick", "--backend", "numpy", "--backend", name, *files), folder
+
+
+def test_a_wrong_backend_exits_with_1(broken):
+    result, folder = broken
+    assert result.exit_code == 1, result.output
+    content = read(folder / "report.json")
+    wrong = [row for row in content["results"] if row["status"] == BROKEN]
+    assert {row["backend"] for row in wrong} == {"wrong"}
+    assert {"reference", "rest", "split"} <= {row["law"] for row in wrong}
+    assert all(row["worst"] is None or row["worst"] > 1 for row in wrong)
+    assert f"Broken: wrong · {len(content['results'])} cells ({len(wrong)} broken)" in result.output
+
+
+def test_the_terminal_says_what_is_broken(broken):
+    result, folder = broken
+    first = next(row for row in read(folder / "report.json")["results"] if row["law"] == "rest" and row["status"] == BROKEN)
+    panel = result.output[result.output.index("╭─ wrong: rest broken (dual, inner, linear, float64)") :]
+    for name in ("law", "spec", "smallest input", "what", "expected", "got", "error", "reproducer"):
+        assert re.search(rf"^│ {name} +\S", panel, re.MULTILINE), name
+    assert LAWS["rest"].statement in panel
+    assert "B = 1, T = 1, H = 1, D = 4, K = 1, normal input, seed 0" in panel
+    assert repr(first["failure"]["got"]) in panel
+
+
+def test_reproducers_show_what_is_broken(broken):
+    result, folder = broken
+    scripts = sorted((folder / "ttt-reproducers").glob("*.py"))
+    explained = [row for row in read(folder / "report.json")["results"] if row["failure"] and row["failure"]["reproducer"]]
+    assert len(scripts) == len(explained) >= 4
+    for row in explained:
+        path = folder / "ttt-reproducers" / f"wrong-{row['law']}-dual-{row['subject']}-linear-float64.py"
+        assert path.read_text(encoding="utf-8") == row["failure"]["reproducer"]
+        assert str(path.relative_to(folder)) in result.output
+    for path in scripts[:3]:
+        done = subprocess.run([sys.executable, "-I", path], capture_output=True, text=True, check=False, cwd="/")
+        assert done.returncode == 1, done.stderr
+        assert "WRONG, most at" in done.stdout
+
+
+def test_every_file_is_written(broken):
+    result, folder = broken
+    for kind in ("json", "junit", "html", "badge"):
+        assert f"wrote report.{kind}\n" in result.output
+    suites = ElementTree.fromstring((folder / "report.junit").read_text(encoding="utf-8"))
+    assert {suite.get("name") for suite in suites.iter("testsuite")} == {"numpy", "wrong"}
+    assert len(list(suites.iter("testcase"))) == len(read(folder / "report.json")["results"])
+    assert "</html>" in (folder / "report.html").read_text(encoding="utf-8")
+    assert (folder / "report.badge").read_text(encoding="utf-8").startswith("<svg")
+    assert "wrong: 1" not in result.output
+    assert re.search(r"^\*\*TTT conformance\*\* \| numpy: \d+/\d+ laws, .* · wrong: \d+ of \d+ laws broken, spec ", result.output, re.MULTILINE)
+    assert sorted(path.name for path in folder.iterdir() if path.suffix == "" or path.name.startswith(".")) in (
+        [],
+        ["ttt-reproducers"],
+        ["__pycache__", "ttt-reproducers"],
+    )
+
+
+@pytest.mark.usefixtures("rest_only")
+def test_reproducers_go_where_they_are_told_to(folder):
+    name = backend_module(folder, "wrong_one", WRONG)
+    result = ttt("conform", "--quick", "--backend", name, "--reproducers", "a/b")
+    assert result.exit_code == 1
+    assert [path.name for path in (folder / "a/b").iterdir()] == ["wrong-rest-dual-inner-linear-float64.py"]
+    assert "a/b/wrong-rest-dual-inner-linear-float64.py" in result.output
+
+
+@pytest.mark.usefixtures("rest_only")
+@pytest.mark.parametrize("name", ["eta_transposed", "torch_no_1_over_d"])
+def test_a_mutant_is_a_backend(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ttt_conformance.matrix.LAWS", {"reference": LAWS["reference"]})
+    result = ttt("conform", "--quick", "--backend", f"ttt_conformance.mutants:{name}")
+    assert result.exit_code == 1, result.output
+    assert f"{name}: reference broken (" in result.output
+    assert re.search(r"likely cause +\S", result.output)
+
+
+@pytest.mark.usefixtures("rest_only")
+def test_a_backend_that_crashes_exits_with_1(folder):
+    name = backend_module(folder, "crashing_backend", f"{CRASH}BACKEND = dataclasses.replace(BASE, name='crashing', inner_function=crash)")
+    result = ttt("conform", "--quick", "--backend", name)
+    assert result.exit_code == 1
+    assert "ZeroDivisionError: a bug" in result.output
+    assert "Traceback" not in result.output
+    assert not (folder / "ttt-reproducers").exists()
+
+
+@pytest.mark.usefixtures("rest_only")
+def test_an_answer_of_another_shape_is_told(folder):
+    source = """
+def flat(spec, params, q, k, v, lr):
+    return q.reshape(*q.shape[:2], -1)
+BACKEND = tttcore.Backend('flat', flat, tttcore.Supports(forms=('dual',), state=False, mask=False, cu_seqlens=False))
+"""
+    result = ttt("conform", "--quick", "--backend", backend_module(folder, "flat_backend", source))
+    assert result.exit_code == 1
+    expected = "InvalidAnswer: backend 'flat' returned a wrong y: got shape (1, 1, 4); expected shape (1, 1, 1, 4), as the input. "
+    assert f"{expected}Fix: return y in the layout of the input." in said(result)
+
+
+@pytest.mark.usefixtures("rest_only")
+@pytest.mark.parametrize("name", ["bracket[1]", "[/red]"])
+def test_brackets_are_shown_as_they_are(folder, name):
+    """Messages speak of shapes such as [B, T]; a terminal's markup must not take them for styles."""
+    source = f"def crash(*_, **__): raise ValueError('shape [b, t] {name}')\n"
+    name_of = backend_module(folder, "bracket_backend", f"{source}BACKEND = dataclasses.replace(BASE, name={name!r}, inner_function=crash)")
+    result = ttt("conform", "--quick", "--backend", name_of)
+    assert result.exit_code == 1, result.output
+    assert f"ValueError: shape [b, t] {name}" in result.output
+    assert f"{name}: rest broken (" in result.output
+
+
+# Efforts and names.
+
+
+@pytest.mark.usefixtures("rest_only")
+@pytest.mark.parametrize(
+    ("options", "effort", "examples"),
+    [
+        ([], "default", EFFORTS["default"].examples),
+        (["--quick"], "quick", EFFORTS["quick"].examples),
+        (["--deep", "--max-examples", "1"], "deep, 1 example", 1),
+        (["--max-examples", "3"], "default, 3 examples", 3),
+        (["--quick", "--max-examples", "5"], "quick, 5 examples", 5),
+    ],
+)
+def test_efforts(options, effort, examples, folder):
+    name = backend_module(folder, "narrow_backend", f"BACKEND = dataclasses.replace(BASE, name='mine', supports={NARROW})")
+    assert ttt("conform", "--backend", name, "--json", "report.json", *options).exit_code == 0
+    content = read(folder / "report.json")
+    assert content["effort"] == effort
+    assert {row["examples"] for row in content["results"] if row["status"] == HOLDS} == {examples}
+
+
+@pytest.mark.usefixtures("rest_only")
+def test_a_backend_named_twice_runs_once(tmp_path):
+    path = tmp_path / "report.json"
+    assert ttt("conform", "--quick", "--backend", "numpy", "--backend", "numpy", "--json", path).exit_code == 0
+    names = [result.name for result in Report.read(path).results]
+    assert len(names) == len(set(names)) > 0
+
+
+@pytest.mark.usefixtures("rest_only")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_two_names_of_one_backend_are_refused(jobs):
+    result = ttt("conform", "--quick", "--backend", "numpy", "--backend", "tttcore.backend.numpy_backend:BACKEND", jobs=jobs)
+    assert result.exit_code == 2
+    assert "backends: got two of the name 'numpy'; expected different names. Fix: leave one out, or rename it" in said(result)
+
+
+def test_the_default_is_every_available_backend(monkeypatch):
+    asked = []
+    monkeypatch.setattr("ttt_conformance.cli.conform", lambda chosen, *_, **__: asked.extend(chosen) or Report([], 0.0))
+    monkeypatch.setattr("ttt_conformance.cli.get_backend", lambda name: dataclasses.replace(get_backend("numpy"), name=name))
+    infos = {name: type("Info", (), {"available": name != "lame"}) for name in ("numpy", "lame", "mine")}
+    monkeypatch.setattr("ttt_conformance.cli.backends", lambda: infos)
+    assert ttt("conform").exit_code == 0
+    assert asked == ["numpy", "mine"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_no_backend_is_an_error(jobs, monkeypatch):
+    monkeypatch.setattr("ttt_conformance.cli.backends", dict)
+    result = ttt("conform", jobs=jobs)
+    assert result.exit_code == 2
+    assert said(result).endswith("backends: got none; expected at least one. Fix: install one, or name one with --backend.")
+
+
+# Processes.
+
+
+def timeless(path):
+    content = read(path)
+    for part in (content, *content["results"]):
+        del part["seconds"]
+    return content
 
 
 def test_processes_find_the_same(folder):
-    """Every number but the seconds, in two processes and in one."""
-    claims = "supports=tttcore.Supports(forms=('dual',), inner=('linear',), mask=False)"
-    backend_module(folder, "small_backend", f"BACKEND = dataclasses.replace(BASE, name='small', {claims})")
+    """Everything but the seconds, in two processes and in one; what is broken, and its explanation, too."""
+    names = [backend_module(folder, "wrong_one", WRONG), "numpy"]
     found = []
     for jobs in (1, 2):
         path = folder / f"report-{jobs}.json"
-        result = ttt("conform", "--backend", "small_backend:BACKEND", "--max-examples", 1, "--json", path, jobs=jobs)
-        assert result.exit_code == 0, result.output
-        rows = json.loads(path.read_text(encoding="utf-8"))["results"]
-        found.append(sorted(tuple(value for name, value in row.items() if name != "seconds") for row in rows))
+        given = [part for name in names for part in ("--backend", name)]
+        result = ttt("conform", *given, "--quick", "--max-examples", 1, "--json", path, "--reproducers", f"scripts-{jobs}", jobs=jobs)
+        assert result.exit_code == 1, result.output
+        found.append(timeless(path))
     assert found[0] == found[1]
-    assert len(found[0]) == len(cells([get_backend("small_backend:BACKEND")]))
+    assert found[0]["results"][0]["backend"] == "wrong"
+    assert sum(row["failure"] is not None for row in found[0]["results"]) >= 4
+    scripts = [{path.name: path.read_text(encoding="utf-8") for path in (folder / f"scripts-{jobs}").iterdir()} for jobs in (1, 2)]
+    assert scripts[0] == scripts[1] != {}
 
 
-@pytest.mark.usefixtures("frozen_only")
-@pytest.mark.parametrize("name", ["eta_transposed", "no_1_over_d", "torch_eta_transposed"])
-def test_a_wrong_backend_exits_with_1(name, tmp_path):
-    path = tmp_path / "report.json"
-    result = ttt("conform", "--backend", "numpy", "--backend", f"mutants:{name}", "--json", path)
-    assert result.exit_code == 1, result.output
-    content = json.loads(path.read_text(encoding="utf-8"))
-    broken = [row for row in content["results"] if row["status"] == BROKEN]
-    assert {row["backend"] for row in broken} == {name}
-    assert all("got an error of" in row["message"] for row in broken)
-    assert f"{len(broken)} cells broken" in result.output
-    assert f"BROKEN {len(broken)}/" in result.output
-    assert f"{name}: frozen broken (" in result.output
+def test_a_process_that_dies_is_told(folder):
+    source = f"""
+import os
+def leave(*given, **options):
+    os._exit(3)
+BACKEND = dataclasses.replace(BASE, name='dying', inner_function=leave, supports={NARROW})
+"""
+    result = ttt("conform", "--quick", "--backend", backend_module(folder, "dying_backend", source), jobs=2)
+    assert result.exit_code == 2
+    assert "processes: got one that died while it checked a law: " in said(result)
+    assert "Fix: see which backend it is, with --backend one by one and --jobs 1." in said(result)
 
 
-@pytest.mark.usefixtures("frozen_only")
-def test_a_backend_that_crashes_exits_with_1(folder):
-    backend_module(folder, "crashing_backend", "BACKEND = dataclasses.replace(BASE, name='crashing', inner_function=crash)")
-    result = ttt("conform", "--backend", "crashing_backend:BACKEND")
-    assert result.exit_code == 1
-    assert "ZeroDivisionError: a bug" in result.output
+# Named errors.
 
 
-@pytest.mark.usefixtures("frozen_only")
-def test_a_backend_named_twice_runs_once(tmp_path):
-    path = tmp_path / "report.json"
-    assert ttt("conform", "--backend", "numpy", "--backend", "numpy", "--json", path).exit_code == 0
-    results = json.loads(path.read_text(encoding="utf-8"))["results"]
-    assert len(results) == len({tuple(row[name] for name in ("law", "form", "subject", "inner", "dtype")) for row in results})
+CLAIMS = ["forms=()", "inner=('none',)", "dtypes=()", "dtypes=('bfloat16',)"]
 
 
-@pytest.mark.usefixtures("frozen_only")
-@pytest.mark.parametrize("claims", ["forms=()", "inner=('none',)", "dtypes=()", "dtypes=('bfloat16',)"])
+@pytest.mark.usefixtures("rest_only")
+@pytest.mark.parametrize("claims", CLAIMS)
 def test_that_nothing_is_compared_is_an_error(folder, claims):
-    change = f"BACKEND = dataclasses.replace(BASE, name='idle', inner_function=crash, supports=tttcore.Supports({claims}))"
-    backend_module(folder, "idle_backend", change)
-    result = ttt("conform", "--backend", "idle_backend:BACKEND")
+    source = f"{CRASH}BACKEND = dataclasses.replace(BASE, name='idle', inner_function=crash, supports=tttcore.Supports({claims}))"
+    result = ttt("conform", "--quick", "--backend", backend_module(folder, "idle_backend", source))
     assert result.exit_code == 2, result.output
-    assert "nothing was compared" in result.output
+    assert "claims: got nothing to compare on idle: every law is outside its claims (first: backend 'idle' does not support " in said(result)
+    assert "Fix: claim what the backend can do, in Supports." in said(result)
+
+
+@pytest.mark.usefixtures("rest_only")
+def test_a_backend_that_refuses_every_call_is_an_error(folder):
+    source = """
+def later(*given, **options):
+    raise tttcore.Unsupported('later', field='weather', got='rain', expected='sun', fix='wait')
+BACKEND = dataclasses.replace(BASE, name='later', inner_function=later)
+"""
+    result = ttt("conform", "--quick", "--backend", backend_module(folder, "later_backend", source))
+    assert result.exit_code == 2
+    assert "nothing to compare on later: every law is outside its claims (first: backend 'later' does not support weather: got rain" in said(result)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            "raise RuntimeError('no device')",
+            "backend 'bad_backend:BACKEND' is unavailable: got RuntimeError: no device; expected bad_backend:BACKEND to ",
+        ),
+        ("def", "backend 'bad_backend:BACKEND' is unavailable: got SyntaxError: "),
+        ("", "got AttributeError: module 'bad_backend' has no attribute 'BACKEND'; "),
+        ("BACKEND = BASE.inner", "bad_backend:BACKEND: got method; expected a tttcore.Backend. Fix: name the Backend object."),
+        (
+            "BACKEND = tttcore.Backend('bad', lambda q: q)",
+            "backend 'bad': got an inner function without 'state'; expected what it claims. Fix: add the ",
+        ),
+        ("import sys; sys.exit(0)", "backend 'bad_backend:BACKEND' is unavailable: got SystemExit: 0; "),
+    ],
+)
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_module_that_is_wrong_is_told(source, message, jobs, folder):
+    result = ttt("conform", "--quick", "--backend", backend_module(folder, "bad_backend", source), jobs=jobs)
+    assert result.exit_code == 2, result.output
+    assert message in said(result)
+    assert "Traceback" not in result.output
+
+
+def register(folder, distribution, name, target):
+    info = folder / f"{distribution}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f'Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\nProvides-Extra: lame\nRequires-Dist: no-such-framework; extra == "lame"\n'
+    )
+    (info / "entry_points.txt").write_text(f"[tttcore.backends]\n{name} = {target}\n")
+
+
+def test_a_name_registered_twice_is_told(folder):
+    register(folder, "one", "twice", "one_backend:BACKEND")
+    register(folder, "two", "twice", "two_backend:BACKEND")
+    result = ttt("conform", "--quick", "--backend", "twice")
+    assert result.exit_code == 2
+    assert re.search(
+        r"backend 'twice' is unavailable: got registered twice, as (one|two)_backend:BACKEND and as (one|two)_backend:BACKEND; ", said(result)
+    )
+    assert "Fix: uninstall one of the two distributions." in said(result)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["conform", "--backend", "pytorch"], "backend: got 'pytorch'; expected one of ["),
+        (["conform", "--backend", ""], "backend: got ''; expected one of ["),
         (["conform", "--backend", "no_such_module:BACKEND"], "backend 'no_such_module:BACKEND' is unavailable: got ModuleNotFoundError"),
         (["conform", "--backend", "json:dumps"], "json:dumps: got function; expected a tttcore.Backend. Fix: "),
-        (["conform", "--json", "no/such/folder/report.json"], "in a folder that does not exist; expected a file in an existing folder. Fix: create "),
+        (["conform", "--quick", "--deep"], "--quick and --deep: got both; expected one of them. Fix: leave one out."),
+        *(
+            (
+                ["conform", f"--{kind}", "no/such/folder/report"],
+                f"--{kind}: got no/such/folder/report, in a folder that does not exist; expected a file",
+            )
+            for kind in ("json", "junit", "html", "badge")
+        ),
         (["conform", "--json", "."], "is a directory"),
+        (["conform", "--reproducers", __file__], "a file; expected a folder, or a name for one. Fix: choose another."),
         (["conform", "--max-examples", "0"], "Invalid value for '--max-examples': "),
         (["conform", "--jobs", "0"], "Invalid value for '--jobs': "),
         (["conform", "--max-examples", "many"], "Invalid value for '--max-examples': "),
@@ -166,48 +451,78 @@ def test_that_nothing_is_compared_is_an_error(folder, claims):
     ],
 )
 def test_wrong_usage_exits_with_2_before_anything_runs(arguments, message, monkeypatch):
-    monkeypatch.setattr("ttt_conformance.cli.conform", lambda *_: pytest.fail("the suite was run"))
-    result = ttt(*arguments)
+    for name in ("conform", "conform_in_processes"):
+        monkeypatch.setattr(f"ttt_conformance.cli.{name}", lambda *_, **__: pytest.fail("the suite was run"))
+    result = ttt(*arguments, jobs=None)
     assert result.exit_code == 2, result.output
-    assert message in result.output
+    assert message in said(result)
+
+
+# ttt diff.
+
+
+@pytest.fixture
+def reports(tmp_path):
+    """Reports of one cell: as it was, broken, grown; and what is none."""
+    row = Result("mine", "rest", "dual", "inner", "linear", "float64", HOLDS, 0.2, 3, 2, 0.5)
+    rows = {
+        "same": row,
+        "slower": dataclasses.replace(row, seconds=9.0),
+        "grown": dataclasses.replace(row, worst=0.9),
+        "broken": dataclasses.replace(row, status=BROKEN, worst=9.0, message="wrong"),
+    }
+    for name, result in rows.items():
+        Report([result], 1.0).write(tmp_path / name)
+    (tmp_path / "none").write_text("{}")
+    (tmp_path / "newer").write_text((tmp_path / "same").read_text().replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 99'))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status", "words"),
+    [
+        ("same", "same", 0, "no cell changed"),
+        ("same", "slower", 0, "no cell changed"),
+        ("broken", "same", 0, "mended"),
+        ("grown", "same", 0, "no cell changed"),
+        ("same", "grown", 1, "error grew"),
+        ("same", "broken", 1, "newly broken"),
+        ("broken", "broken", 0, "no cell changed"),
+        ("same", "none", 2, "expected a report of ttt conform --json"),
+        ("none", "same", 2, "expected a report of ttt conform --json"),
+        ("newer", "same", 2, "schema_version: got 99; expected"),
+        ("same", "absent", 2, "does not exist"),
+        ("same", ".", 2, "is a directory"),
+    ],
+)
+def test_two_reports_compared(old, new, status, words, reports):
+    result = ttt("diff", reports / old, reports / new)
+    assert result.exit_code == status, result.output
+    assert words in said(result)
+    assert "Traceback" not in result.output
+
+
+# The other commands.
 
 
 def test_the_list_of_backends(folder):
-    info = folder / "lame_ttt-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text('Metadata-Version: 2.1\nName: lame-ttt\nVersion: 1.0\nRequires-Dist: no-such-framework; extra == "lame"\n')
-    (info / "entry_points.txt").write_text("[tttcore.backends]\nlame = lame_backend:BACKEND\n")
+    register(folder, "lame_ttt", "lame", "lame_backend:BACKEND")
     result = ttt("backends")
     assert result.exit_code == 0
     cells = [[cell.strip() for cell in line.split("│")[1:4]] for line in result.output.splitlines() if line.startswith("│")]
     rows = {name: rest for name, *rest in cells}
     assert rows["numpy"] == ["tttcore.backend.numpy_backend:BACKEND", "yes"]
     assert rows["torch"] == ["ttt_torch:BACKEND", "yes"]
-    assert rows["lame"] == ["lame_backend:BACKEND", "no-such-framework not installed: pip install 'lame-ttt[lame]'"]
+    assert rows["lame"] == ["lame_backend:BACKEND", "no-such-framework not installed: pip install 'lame_ttt[lame]'"]
 
 
-@pytest.mark.usefixtures("frozen_only")
-@pytest.mark.parametrize("name", ["bracket[1]", "[/red]"])
-def test_brackets_are_shown_as_they_are(folder, name):
-    """Messages speak of shapes such as [B, T]; a terminal's markup must not take them for styles."""
-    change = f"def crash(*_, **__): raise ValueError('shape [b, t] {name}')\n"
-    backend_module(folder, "bracket_backend", f"{change}BACKEND = dataclasses.replace(BASE, name='mine', inner_function=crash)")
-    result = ttt("conform", "--backend", "bracket_backend:BACKEND")
-    assert result.exit_code == 1, result.output
-    assert f"ValueError: shape [b, t] {name}" in result.output
+def test_the_commands_of_vectors_are_there():
+    result = ttt("vectors", "--help")
+    assert result.exit_code == 0
+    assert {"export", "verify"} <= set(said(result).split())
 
 
-def test_the_default_is_every_available_backend(monkeypatch):
-    asked = []
-    monkeypatch.setattr("ttt_conformance.cli.conform", lambda chosen, *_: asked.extend(chosen) or Report([], 0.0))
-    monkeypatch.setattr("ttt_conformance.cli.get_backend", lambda name: dataclasses.replace(get_backend("numpy"), name=name))
-    infos = {name: type("Info", (), {"available": name != "lame"}) for name in ("numpy", "lame", "mine")}
-    monkeypatch.setattr("ttt_conformance.cli.backends", lambda: infos)
-    assert ttt("conform").exit_code == 2
-    assert [backend.name for backend in asked] == ["numpy", "mine"]
-
-
-@pytest.mark.parametrize("name", ["hypothesis", "rich", "safetensors", "typer"])
+@pytest.mark.parametrize("name", ["hypothesis", "jinja2", "matplotlib", "ml_dtypes", "rich", "safetensors", "typer"])
 def test_a_missing_requirement_says_what_to_install(name):
     hide = f"""
 import importlib.util, sys
@@ -226,5 +541,5 @@ def test_the_script_is_the_command():
     call = "import sys; sys.argv = ['ttt', '--help']; from ttt_conformance.main import main; main()"
     done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^\W*backends\s+List every", done.stdout, re.MULTILINE)
-    assert re.search(r"^\W*conform\s+Check every", done.stdout, re.MULTILINE)
+    for command in ("backends +List every", "conform +Check every", "diff +Say what changed", "vectors +Frozen vectors"):
+        assert re.search(rf"^\W*{command}", done.stdout, re.MULTILINE), command
