@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,13 +43,15 @@ class Case:
     flavour: str
     seed: int
     others: tuple[Sized, ...] = ()
-    """Further sizes that a law may check it at."""
+    """Sizes that it is also to be checked at, each in the next flavour, from the next seed."""
 
     @property
     def family(self) -> tuple[Case, ...]:
-        """The case and, if it is of the usual size, the same at the other sizes."""
-        sizes = ((self.shape, self.length), *(self.others if self.usual else ()))
-        return tuple(replace(self, shape=shape, length=length, others=()) for shape, length in sizes)
+        """The case and, if it is of the usual size, its others, each standing alone."""
+        turned = itertools.islice(itertools.cycle(FLAVOURS), FLAVOURS.index(self.flavour) + 1, None)
+        others = zip(self.others if self.usual else (), turned, itertools.count(self.seed + 1), strict=False)
+        alone = replace(self, others=())
+        return (alone, *(replace(alone, shape=shape, length=length, flavour=flavour, seed=seed) for (shape, length), flavour, seed in others))
 
     @property
     def usual(self) -> bool:
@@ -126,17 +129,20 @@ def hostile_cases(setting: Setting) -> st.SearchStrategy[Case]:
     return _cases(setting, [_whole(setting.shapes[0])], HOSTILE)
 
 
-def cases_of_all_shapes(setting: Setting) -> st.SearchStrategy[Case]:
-    """As ``cases``; for TTT-Linear each is checked at all shapes, and in the inner loop without tokens and with one mini-batch, too.
+def families(setting: Setting) -> st.SearchStrategy[Case]:
+    """As ``cases``, each in every flavour; those of TTT-Linear at all shapes, too, and in the inner loop at T = 0, 1, K − 1, K, K + 1.
 
     The shapes of other inner models are the same to whatever cuts sequences into mini-batches.
     """
-    first, *others = setting.shapes
-    if setting.inner != "linear" or setting.few:
+    first, *further = setting.shapes
+    if setting.few:
         return cases(setting)
-    lengths = (0, first.mini_batch) if setting.subject == "inner" else ()
-    sizes = (*map(_whole, others), *((first, length) for length in lengths))
-    return cases(setting).map(lambda case: replace(case, others=sizes))
+    others = [_whole(first)] * (len(FLAVOURS) - 1)
+    if setting.inner == "linear":
+        others += map(_whole, further)
+        size = first.mini_batch
+        others += [(first, length) for length in (0, 1, size - 1, size, size + 1)] if setting.subject == "inner" else []
+    return cases(setting).map(lambda case: replace(case, others=tuple(others)))
 
 
 def _whole(shape: Shape) -> Sized:

@@ -15,7 +15,6 @@ import numpy as np
 from tttcore import Backend, LayerSpec, State, get_backend
 from tttcore.tree import paths, tree_map
 
-
 REFERENCE = get_backend("numpy")
 """Looked up once: the registry reads the metadata of every installed distribution."""
 

@@ -39,7 +39,7 @@ def check_refusal(trial: Trial, case: Case) -> None:
         native = given | {"inputs": tree_map(trial.backend.asarray, given["inputs"])}
         trial.call = None
         try:
-            call_native(trial.backend, wrong.problem.spec, native, Options(**{"form": trial.form, **wrong.options}))
+            call_native(trial.backend, wrong.problem.spec, native, Options(trial.form)._replace(**wrong.options))
         except (InvalidInput, Unsupported):  # what is not claimed may be refused for that
             trial.demand(kind, True, "", "")
         except Exception as error:
@@ -95,6 +95,7 @@ WRONG_INNER: dict[str, Make] = {
     "q without rows": _input(0, lambda x: x[0]),
     "a learning rate that is NaN": _input(3, _with(np.nan)),
     "an infinite learning rate": _input(3, _with(np.inf)),
+    "learning rates that are integers": _input(3, lambda x: x.astype(np.int32)),
     "learning rates without heads": _input(3, lambda x: x[..., 0]),
     "no W1": _param("W1", None),
     "W1 cut": _param("W1", lambda x: x[..., 1:]),

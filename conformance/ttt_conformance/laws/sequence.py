@@ -12,14 +12,14 @@ import numpy as np
 from tttcore import State
 from tttcore.tree import leaves, paths, tree_map
 
-from ..cases import Case, cases_of_all_shapes
+from ..cases import Case, families
 from ..problem import Outcome, Problem
 from .expected import CACHED, Expected, begun, continued, expect, fresh, resumed, starts
 from .law import INNER, LAYER, WIDEST, Law, Scope, Trial
 
 
 def check_reference(trial: Trial, case: Case) -> None:
-    """fresh and resumed, at each size of the case, against the reference; the dtypes too."""
+    """fresh and resumed, in every flavour and at every size, against the reference; the dtypes too."""
     for member in case.family:
         for start in starts(trial, member):
             expected, name = start(member), "resumed" if start is resumed else "from the initial state"
@@ -131,7 +131,8 @@ REFERENCE = Law(
     "primal ≡ dual ≡ decode ≡ reference: y and the final state, from the initial state and from rows at different phases",
     check_reference,
     (Scope("inner", dtypes=("float64", "float32")), Scope("inner", ("swiglu", "deep", "bare"), dtypes=(WIDEST,)), LAYER),
-    draws=cases_of_all_shapes,
+    draws=families,
+    cost=4,
 )
 SPLIT = Law(
     "split",

@@ -11,9 +11,7 @@ from tttcore import Backend
 from . import calls, forward, gradients, model, sequence, state, views
 from .mutant import Mutant as Mutant
 
-_ALL: dict[str, Mutant] = {}
-for _topic in (forward, model, state, sequence, views, calls, gradients):
-    _ALL |= _topic.MUTANTS
+_ALL = {name: mutant for topic in (forward, model, state, sequence, views, calls, gradients) for name, mutant in topic.MUTANTS.items()}
 
 MUTANTS = {name: mutant for name, mutant in _ALL.items() if mutant.base == "numpy"}
 """Over the reference, by name: these need no library but NumPy."""

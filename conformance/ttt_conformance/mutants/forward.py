@@ -13,28 +13,30 @@ STATE, DECODING = "docs/mathematics.md#16-the-state", "docs/mathematics.md#91-a-
 
 MUTANTS = {
     "strict_causality": Mutant(
-        DUAL, "* lr[..., None, :])", "* lr[..., None, :], k=-1)", "reference", "a token does not read its own update: the triangle lacks its diagonal", CAUSAL
+        DUAL, "* lr[..., None, :])", "* lr[..., None, :], k=-1)", "reference",
+        "a token does not read its own update: the triangle lacks its diagonal", CAUSAL,
     ),
     "no_causal_mask": Mutant(
-        DUAL, "xp.tril((x_bar", "((x_bar", "causality", "tokens read updates of later tokens of their mini-batch: the triangle is missing", CAUSAL
+        DUAL, "xp.tril((x_bar", "((x_bar", "causality", "tokens read updates of later tokens of their mini-batch: the triangle is missing", CAUSAL,
     ),
     "one_token_ahead": Mutant(
-        DUAL, "* lr[..., None, :])", "* lr[..., None, :], k=1)", "causality", "a token reads the update of the token after it", CAUSAL
+        DUAL, "* lr[..., None, :])", "* lr[..., None, :], k=1)", "causality", "a token reads the update of the token after it", CAUSAL,
     ),
     "eta_transposed": Mutant(
-        DUAL, "lr[..., None, :]", "lr[..., :, None]", "reference", "η indexed by the reading token instead of the writing one", ETA
+        DUAL, "lr[..., None, :]", "lr[..., :, None]", "reference", "η indexed by the reading token instead of the writing one", ETA,
     ),
     "eta_by_query_row": Mutant(
-        DUAL, "lr[..., None, :])", "lr[..., :1, None])", "reference", "one row of η used for all tokens: the gate of each writing token is lost", ETA
+        DUAL, "lr[..., None, :])", "lr[..., :1, None])", "reference", "one row of η used for all tokens: the gate of each writing token is lost", ETA,
     ),
     "eta_in_reverse": Mutant(
-        DUAL, "lr[..., None, :])", "xp.flip(lr, axis=-1)[..., None, :])", "reference", "η permuted along the writing tokens of a mini-batch", ETA
+        DUAL, "lr[..., None, :])", "xp.flip(lr, axis=-1)[..., None, :])", "reference", "η permuted along the writing tokens of a mini-batch", ETA,
     ),
     "eta_clipped": Mutant(
-        DUAL, "lr[..., None, :])", "xp.where(lr > 1, 1 + 0 * lr, lr)[..., None, :])", "reference", "ℓ is cut off at 1 in the read-outs", STEPS
+        DUAL, "lr[..., None, :])", "xp.where(lr > 1, 1 + 0 * lr, lr)[..., None, :])", "reference", "ℓ is cut off at 1 in the read-outs", STEPS,
     ),
     "bias_not_updated": Mutant(
-        DUAL, "xp.matrix_transpose(x) + ones)", "xp.matrix_transpose(x) + 0)", "reference", "the bias that a token reads is not updated: the 1 in X̄Xᵀ + 1", BIAS
+        DUAL, "xp.matrix_transpose(x) + ones)", "xp.matrix_transpose(x) + 0)", "reference",
+        "the bias that a token reads is not updated: the 1 in X̄Xᵀ + 1", BIAS,
     ),
     "upper_bias_not_updated": Mutant(
         DUAL, "xp.matrix_transpose(x) + ones)", "xp.matrix_transpose(x) + (ones if index == 0 else 0.0))", "reference",
@@ -53,44 +55,61 @@ MUTANTS = {
         "of the S that earlier calls left, the bias is not read", READ,
     ),
     "mid_state_unscaled": Mutant(
-        DUAL, "scale[:, None] * (x_bar @ weight_sum + bias_sum + attention @ g)", "(scale[0] * (x_bar @ weight_sum + bias_sum) + scale[:, None] * (attention @ g))",
-        "split", "a_i multiplies the new gradients only, not those in S", STATE,
+        DUAL, "scale[:, None] * (x_bar @ weight_sum + bias_sum + attention @ g)",
+        "(scale[0] * (x_bar @ weight_sum + bias_sum) + scale[:, None] * (attention @ g))", "split",
+        "a_i multiplies the new gradients only, not those in S", STATE,
     ),
     "last_scale_everywhere": Mutant(
-        DUAL, "scale[:, None] * (x_bar", "scale[-1] * (x_bar", "reference", "the last row of η used for all reading tokens: a_i is a_K everywhere", ETA
+        DUAL, "scale[:, None] * (x_bar", "scale[-1] * (x_bar", "reference", "the last row of η used for all reading tokens: a_i is a_K everywhere",
+        ETA,
     ),
     "gate_not_summed": Mutant(
-        DUAL, "written = lr[..., None] * g", "written = g + 0 * lr[..., None]", "reference", "S sums gradients without their gates ℓ", SUMS
+        DUAL, "written = lr[..., None] * g", "written = g + 0 * lr[..., None]", "reference", "S sums gradients without their gates ℓ", SUMS,
     ),
     "sums_of_queries": Mutant(
         DUAL, "xp.matrix_transpose(x) @ written", "xp.matrix_transpose(q if index == 1 else x) @ written", "reference",
         "the gradient of W₁ is built from the test view q instead of the training view k", SUMS,
     ),
-    "no_1_over_d": Mutant(SCALE, "(spec.base_lr / spec.head_dim)", "spec.base_lr", "reference", "steps are not divided by the width of a head", WIDTH),
+    "no_1_over_d": Mutant(
+        SCALE, "(spec.base_lr / spec.head_dim)", "spec.base_lr", "reference", "steps are not divided by the width of a head", WIDTH,
+    ),
     "1_over_root_d": Mutant(
-        SCALE, "(spec.base_lr / spec.head_dim)", "(spec.base_lr / spec.head_dim**0.5)", "reference", "steps are divided by √D instead of D", WIDTH
+        SCALE, "(spec.base_lr / spec.head_dim)", "(spec.base_lr / spec.head_dim**0.5)", "reference", "steps are divided by √D instead of D", WIDTH,
     ),
     "1_over_4": Mutant(SCALE, "spec.head_dim)", "4)", "reference", "steps are divided by a constant instead of the width of a head", WIDTH),
     "base_lr_ignored": Mutant(SCALE, "(spec.base_lr /", "(1.0 /", "reference", "η₀ is a constant instead of the spec's base_lr", STEPS),
-    "steps_1_percent_long": Mutant(SCALE, "spec.head_dim)", "spec.head_dim) * 1.01", "reference", "steps are too long by one part in a hundred", STEPS),
-    "a_i_forgotten": Mutant(SCALE, "relu(average + offset)", "(0 * relu(average + offset) + 1)", "reference", "the reading token's factor a_i is missing", ETA),
+    "steps_1_percent_long": Mutant(
+        SCALE, "spec.head_dim)", "spec.head_dim) * 1.01", "reference", "steps are too long by one part in a hundred", STEPS,
+    ),
+    "a_i_forgotten": Mutant(
+        SCALE, "relu(average + offset)", "(0 * relu(average + offset) + 1)", "reference", "the reading token's factor a_i is missing", ETA,
+    ),
     "a_i_not_clipped": Mutant(SCALE, "relu(average + offset)", "(average + offset)", "reference", "a_i may fall below 0: the clip is missing", ETA),
-    "a_i_without_offset": Mutant(SCALE, "relu(average + offset)", "relu(average + 0 * offset)", "reference", "the learned offset of a_i is not used", ETA),
-    "a_i_counts_from_2": Mutant(SCALE, "1 / (1 + cast(", "1 / (2 + cast(", "reference", "a_i is 1/(i + 2): the first token is counted as the second", ETA),
+    "a_i_without_offset": Mutant(
+        SCALE, "relu(average + offset)", "relu(average + 0 * offset)", "reference", "the learned offset of a_i is not used", ETA,
+    ),
+    "a_i_counts_from_2": Mutant(
+        SCALE, "1 / (1 + cast(", "1 / (2 + cast(", "reference", "a_i is 1/(i + 2): the first token is counted as the second", ETA,
+    ),
     "a_i_is_1_over_k": Mutant(
         SCALE, "1 / (1 + cast(arange(spec.mini_batch_size, offset), offset.dtype))", "1 / spec.mini_batch_size", "reference",
         "a_i is 1/K for all tokens, as if the mini-batch were not causal", ETA,
     ),
-    "decode_strict": Mutant(DECODE, "step * summed[name]", "step * state.grads[name]", "reference", "in decode a token does not read its own update", CAUSAL),
+    "decode_strict": Mutant(
+        DECODE, "step * summed[name]", "step * state.grads[name]", "reference", "in decode a token does not read its own update", CAUSAL,
+    ),
     "decode_a_of_next": Mutant(
-        DECODE, "xp.take(scale, state.phase", "xp.take(scale, (state.phase + 1) % spec.mini_batch_size", "reference", "in decode a token takes the next one's a_i", DECODING
+        DECODE, "xp.take(scale, state.phase", "xp.take(scale, (state.phase + 1) % spec.mini_batch_size", "reference",
+        "in decode a token takes the next one's a_i", DECODING,
     ),
     "decode_a_of_row_0": Mutant(
-        DECODE, "xp.take(scale, state.phase", "xp.take(scale, state.phase[:1] + 0 * state.phase", "reference", "in decode all rows take a_i at the phase of row 0", DECODING
+        DECODE, "xp.take(scale, state.phase", "xp.take(scale, state.phase[:1] + 0 * state.phase", "reference",
+        "in decode all rows take a_i at the phase of row 0", DECODING,
     ),
     "gradients_at_read_weights": Mutant(
         DECODE, "state.weights, k, v)", "{name: weight - step * state.grads[name] for name, weight in state.weights.items()}, k, v)", "reference",
-        "gradients are taken at the weights that are read, not at those that the mini-batch starts from", "docs/mathematics.md#13-gradients-of-a-mini-batch",
+        "gradients are taken at the weights that are read, not at those that the mini-batch starts from",
+        "docs/mathematics.md#13-gradients-of-a-mini-batch",
     ),
     "decode_sum_not_cleared": Mutant(
         DECODE, "where_valid(~done, choose(valid, total, state.grads[name]))", "choose(valid, total, state.grads[name])", "reference",
@@ -101,7 +120,7 @@ MUTANTS = {
         "in the primal form a token does not read its own update", CAUSAL,
     ),
     "primal_mean": Mutant(
-        PRIMAL, "scale[:, None, None] * prefix", "scale[0] * prefix / (1 + xp.reshape(xp.cumulative_sum(xp.ones_like(scale)), (-1, 1, 1)))", "reference",
-        "in the primal form gradients are averaged instead of scaled by the learned a_i", ETA,
+        PRIMAL, "scale[:, None, None] * prefix", "scale[0] * prefix / (1 + xp.reshape(xp.cumulative_sum(xp.ones_like(scale)), (-1, 1, 1)))",
+        "reference", "in the primal form gradients are averaged instead of scaled by the learned a_i", ETA,
     ),
 }  # fmt: skip

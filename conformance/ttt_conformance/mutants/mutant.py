@@ -9,7 +9,7 @@ import importlib
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 from typing import Any, cast
@@ -59,7 +59,7 @@ class Mutant:
         return scope[function.__name__].__code__
 
     @contextlib.contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> Generator[None]:
         """The change is in the source, for everyone in this process."""
         function, original, code = self.function, self.function.__code__, self.code
         function.__code__ = code
@@ -71,8 +71,9 @@ class Mutant:
     def backend(self, name: str, base: str | None = None) -> Backend:
         """The backend ``base`` with this change in it while it answers."""
         right = _right(self.base if base is None else base)
-        fields = {part.name: getattr(right, part.name) for part in dataclasses.fields(Backend) if part.init}
-        return Changed(**{**fields, "name": name}, mutant=self, programs=own_programs(right.name))
+        fields: dict[str, Any] = {part.name: getattr(right, part.name) for part in dataclasses.fields(Backend) if part.init}
+        fields["name"] = name
+        return Changed(**fields, mutant=self, programs=own_programs(right.name))
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def own_programs(base: str) -> Callable[[], contextlib.AbstractContextManager[No
     mine = functools.lru_cache(module.PROGRAMS)(right.__wrapped__)
 
     @contextlib.contextmanager
-    def swapped() -> Iterator[None]:
+    def swapped() -> Generator[None]:
         module.compiled = mine
         try:
             yield

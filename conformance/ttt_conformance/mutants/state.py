@@ -19,26 +19,31 @@ MUTANTS = {
         "all rows resume at the phase of row 0", CARRIED,
     ),
     "phase_of_row_1": Mutant(
-        INNER_LOOP, "cast(state.phase, start.phase.dtype)", "cast(namespace(q).where(arange(q.shape[0], q) == 2, state.phase[1:2] if q.shape[0] > 1 else state.phase, state.phase), start.phase.dtype)",
+        INNER_LOOP, "cast(state.phase, start.phase.dtype)",
+        "cast(namespace(q).where(arange(q.shape[0], q) == 2, state.phase[1:2] if q.shape[0] > 1 else state.phase, state.phase), start.phase.dtype)",
         "reference", "the third row resumes at the phase of the second", CARRIED,
     ),
     "phase_in_floats": Mutant(
-        LOOP, "grid.end_phase)", "cast(grid.end_phase, scale.dtype))", "reference", "the phase comes back as floating-point numbers", CARRIED
+        LOOP, "grid.end_phase)", "cast(grid.end_phase, scale.dtype))", "reference", "the phase comes back as floating-point numbers", CARRIED,
     ),
     "phase_in_64_bits": Mutant(
-        LOOP, "grid.end_phase)", "cast(grid.end_phase, namespace(scale).int64))", "reference", "the phase comes back as int64 instead of int32", CARRIED
+        LOOP, "grid.end_phase)", "cast(grid.end_phase, namespace(scale).int64))", "reference", "the phase comes back as int64 instead of int32",
+        CARRIED,
     ),
     "phase_counts_padding": Mutant(
-        LOOP, "grid.end_phase)", "(grid.phase + inputs[0].shape[1]) % grid.size)", "mask", "the phase counts masked tokens", "docs/decisions.md#12-padding-is-a-mask"
+        LOOP, "grid.end_phase)", "(grid.phase + inputs[0].shape[1]) % grid.size)", "mask", "the phase counts masked tokens",
+        "docs/decisions.md#12-padding-is-a-mask",
     ),
     "weights_of_row_0": Mutant(
-        INNER_LOOP, _GIVEN, "tree_map(lambda x: cast(x[:1] + 0 * x, dtype), (state.weights, state.grads))", "reference", "all rows resume from the state of row 0", CARRIED
+        INNER_LOOP, _GIVEN, "tree_map(lambda x: cast(x[:1] + 0 * x, dtype), (state.weights, state.grads))", "reference",
+        "all rows resume from the state of row 0", CARRIED,
     ),
     "weights_of_the_start": Mutant(
-        INNER_LOOP, "start = State(weights, grads,", "start = State(start.weights, grads,", "split", "a resumed call begins at the initial weights", CARRIED
+        INNER_LOOP, "start = State(weights, grads,", "start = State(start.weights, grads,", "split", "a resumed call begins at the initial weights",
+        CARRIED,
     ),
     "sum_not_resumed": Mutant(
-        INNER_LOOP, "start = State(weights, grads,", "start = State(weights, start.grads,", "split", "a resumed call begins with S = 0", CARRIED
+        INNER_LOOP, "start = State(weights, grads,", "start = State(weights, start.grads,", "split", "a resumed call begins with S = 0", CARRIED,
     ),
     "bias_sum_not_resumed": Mutant(
         INNER_LOOP, "start = State(weights, grads,", 'start = State(weights, {n: 0 * g if n[0] == "b" else g for n, g in grads.items()},', "split",
@@ -53,7 +58,8 @@ MUTANTS = {
         "S of the given state is forgotten when there is a mask", CARRIED,
     ),
     "sum_dropped_on_split": Mutant(
-        LOOP, "State(weights, grads,", "State(weights, {n: 0 * g for n, g in grads.items()},", "split", "S of an open mini-batch is not returned", CARRIED
+        LOOP, "State(weights, grads,", "State(weights, {n: 0 * g for n, g in grads.items()},", "split", "S of an open mini-batch is not returned",
+        CARRIED,
     ),
     "sum_with_step_size": Mutant(
         LOOP, "State(weights, grads,", "State(weights, {n: g * (spec.base_lr / spec.head_dim) for n, g in grads.items()},", "split",
@@ -64,30 +70,34 @@ MUTANTS = {
         LOOP, "*tokens)", "*tokens[:3], namespace(scale).where(tokens[3] == 0, 0.5 + 0 * tokens[3], tokens[3]))", "reference",
         "slots without a token write with a gate of ½: zero padding moves the biases", TAIL,
     ),
-    "step_of_first_scale": Mutant(LOOP, "scale[-1] * total", "scale[0] * total", "reference", "the weights step by the first token's factor instead of the last one's", SUMS),
+    "step_of_first_scale": Mutant(
+        LOOP, "scale[-1] * total", "scale[0] * total", "reference", "the weights step by the first token's factor instead of the last one's", SUMS,
+    ),
     "steps_when_row_0_does": Mutant(
-        LOOP, "*tokens, done = xs", "*tokens, done = (*xs[:-1], xs[-1] & xs[-1][0])", "reference", "a row steps its weights only when row 0 does", GRID
+        LOOP, "*tokens, done = xs", "*tokens, done = (*xs[:-1], xs[-1] & xs[-1][0])", "reference", "a row steps its weights only when row 0 does",
+        GRID,
     ),
-    "sum_not_cleared": Mutant(
-        LOOP, "where_valid(~done, rest)", "rest", "reference", "S is not cleared when the weights step", STATE
-    ),
+    "sum_not_cleared": Mutant(LOOP, "where_valid(~done, rest)", "rest", "reference", "S is not cleared when the weights step", STATE),
     "sum_not_cleared_at_1": Mutant(
-        LOOP, "where_valid(~done, rest)", "(rest if spec.mini_batch_size == 1 else where_valid(~done, rest))", "online", "S is not cleared when K = 1", STATE
+        LOOP, "where_valid(~done, rest)", "(rest if spec.mini_batch_size == 1 else where_valid(~done, rest))", "online",
+        "S is not cleared when K = 1", STATE,
     ),
     "first_step_only": Mutant(
         LOOP, "*tokens, done = xs", "*tokens, done = (*xs[:-1], xs[-1] & namespace(scale).all(xs[0] == inputs[0][0, 0, 0, 0]))", "reference",
         "the weights step after no mini-batch", STATE,
     ),
     "full_tail_not_stepped": Mutant(
-        "tttcore.sequence.grid:Grid.done", ">= borders", "> borders", "reference", "the weights do not step when a sequence ends with its mini-batch", TAIL
+        "tttcore.sequence.grid:Grid.done", ">= borders", "> borders", "reference", "the weights do not step when a sequence ends with its mini-batch",
+        TAIL,
     ),
     "empty_call_resets": Mutant(
-        INNER_LOOP, "dtype=output_dtype(given, dtype)), start", "dtype=output_dtype(given, dtype)), initial_state(spec, params, q.shape[0], dtype)", "reference",
-        "a call without tokens returns the initial state instead of the given one", CARRIED,
+        INNER_LOOP, "dtype=output_dtype(given, dtype)), start", "dtype=output_dtype(given, dtype)), initial_state(spec, params, q.shape[0], dtype)",
+        "reference", "a call without tokens returns the initial state instead of the given one", CARRIED,
     ),
     "decode_single_token": Mutant(
-        TOKENS, "scan(body, start, xs)", "scan(body, start if inputs[0].shape[1] > 1 else State(start.weights, {n: 0 * g for n, g in start.grads.items()}, start.phase), xs)",
-        "split", "a single token to decode forgets S", CARRIED,
+        TOKENS, "scan(body, start, xs)",
+        "scan(body, start if inputs[0].shape[1] > 1 else State(start.weights, {n: 0 * g for n, g in start.grads.items()}, start.phase), xs)", "split",
+        "a single token to decode forgets S", CARRIED,
     ),
     "state_in_float32": Mutant(
         LOOP, "State(weights, grads,", "State(*tree_map(lambda x: cast(cast(x, namespace(x).float32), x.dtype), (weights, grads)),", "reference",
@@ -99,7 +109,8 @@ MUTANTS = {
     ),
     "last_bias_narrow": Mutant(
         INNER_LOOP, "return cast(y, output_dtype(given, dtype)), end",
-        'return cast(y, output_dtype(given, dtype)), State({n: x if n != "b1" else cast(cast(x, given.dtype), dtype) for n, x in end.weights.items()}, *end[1:])', "dtype",
-        "one bias of the state is rounded to the tokens' dtype", NUMBERS,
+        'return cast(y, output_dtype(given, dtype)), State({n: x if n != "b1" else cast(cast(x, given.dtype), dtype) for n, x in '
+        "end.weights.items()}, *end[1:])",
+        "dtype", "one bias of the state is rounded to the tokens' dtype", NUMBERS,
     ),
 }  # fmt: skip
