@@ -36,13 +36,13 @@ def allowance(problem: Problem, truth: Tree, run: Run, step: float | None = None
     rng = np.random.default_rng(0)
     worst = [0.0 for _ in leaves(truth)]
     for sample in range(SAMPLES):
-        disturbed = problem if sample == 0 else problem.map(lambda x: _disturbed(x, step, rng))
-        errors = map(distance, leaves(run(disturbed)), leaves(truth))
+        moved = problem if sample == 0 else problem.map(lambda x: disturbed(x, step, rng))
+        errors = map(distance, leaves(run(moved)), leaves(truth))
         worst = [max(old, new) for old, new in zip(worst, errors, strict=True)]
     return rebuild(truth, _numbers(worst, truth, step))
 
 
-def _disturbed(x: np.ndarray, step: float, rng: np.random.Generator) -> np.ndarray:
+def disturbed(x: np.ndarray, step: float, rng: np.random.Generator) -> np.ndarray:
     """Moved by a rounding step or not at all; a denormal number may count as zero."""
     moved = x * (1 + step * rng.choice([-1, 0, 1], x.shape))
     return np.where(np.abs(x) < np.finfo(x.dtype).tiny, 0, moved).astype(x.dtype)
