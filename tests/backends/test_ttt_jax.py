@@ -102,7 +102,7 @@ def test_ragged_lengths_share_a_compilation():
     for length in (5, 6, 7):
         JAX.layer(spec, params, jnp.asarray(x[:, :length]))
         JAX.inner(spec, params, *(heads[:, :length],) * 3, heads[:, :length, :, 0])
-    programs = [compiled(layer_around, JAX.inner_function, spec, form="dual"), compiled(inner_loop_with_remat, spec, form="dual")]
+    programs = [compiled(layer_around, JAX._inner, spec, form="dual"), compiled(inner_loop_with_remat, spec, form="dual")]
     assert [program._cache_size() for program in programs] == [1, 1]
 
 

@@ -10,6 +10,7 @@ from ttt_conformance.laws import Trial
 from ttt_conformance.laws.expected import expect, resumed
 from ttt_conformance.laws.sequence import check_causality, check_mask, check_packed, check_reference, check_split
 from ttt_conformance.problem import Options, Problem, answer
+from ttt_conformance.shapes import Shape
 from tttcore.tree import leaves, tree_map
 
 BACKEND = tttcore.get_backend("triton")
@@ -17,7 +18,7 @@ HALF_A_STEP = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
 
 
 def case(size, width, length, flavour="normal"):
-    return Case("inner", "linear", "float32", (2, 2, width, size), length, flavour, seed=size + width + length)
+    return Case("inner", "linear", "float32", Shape(2, 2, width, size), length, flavour, seed=size + width + length)
 
 
 def lengths(size):

@@ -153,7 +153,7 @@ def test_the_first_failure_of_each_law_and_backend_is_explained():
 
 
 def test_a_cell_that_holds():
-    result = run(cell_of(NUMPY, "reference"), Effort("some", 5))
+    result = run(cell_of(NUMPY, "split"), Effort("some", 5))
     assert (result.status, result.message, result.failure) == (HOLDS, "", None)
     assert result.examples == 5
     assert 0 < result.worst <= 1
