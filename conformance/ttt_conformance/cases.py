@@ -87,7 +87,7 @@ class Case:
         if self.subject == "inner":
             shape = (batch, self.length, spec.heads, spec.head_dim)
             q, k, v = (_flavoured(rng.normal(size=shape), self.flavour, wide) for _ in range(3))
-            inputs = (q, k, v, rng.uniform(0.05, 1.5, shape[:3]))
+            inputs = (q, k, v, rng.uniform(-0.25, 1.5, shape[:3]))
             params = {name: params[name] for name in spec.inner_shapes()}
         else:
             embedding = rng.normal(size=(256, spec.width))

@@ -78,7 +78,8 @@ def ask(case: Case, kind: str, carries: bool) -> Question:
         row, borders, _ = packed(case, False)
         return Question("packed", row, cu_seqlens=borders)
     if kind == "long":
-        return Question("of many mini-batches", replace(case, shape=case.shape._replace(mini_batch=1), length=LONG).problem())
+        shape = case.shape._replace(mini_batch=1, variant="inner_product")
+        return Question("of many mini-batches and the other loss", replace(case, shape=shape, length=LONG).problem())
     if kind == "fresh":
         return Question("from the initial state", fresh(case).problem)
     return Question("resumed", resumed(case).problem)
