@@ -123,4 +123,12 @@ MUTANTS = {
         PRIMAL, "scale[:, None, None] * prefix", "scale[0] * prefix / (1 + xp.reshape(xp.cumulative_sum(xp.ones_like(scale)), (-1, 1, 1)))",
         "reference", "in the primal form gradients are averaged instead of scaled by the learned a_i", ETA,
     ),
+    "gates_below_0_not_summed": Mutant(
+        DUAL, "written = lr[..., None] * g", "written = xp.where(lr < 0, 0 * lr, lr)[..., None] * g", "reference",
+        "gates below 0 are taken for 0 in S", SUMS,
+    ),
+    "decode_upper_bias_lost": Mutant(
+        DECODE, 'state.grads[f"b{index}"] + written', 'state.grads[f"b{index}"] * (index == 1) + written', "reference",
+        "in decode S of the second bias holds the last token only", DECODING,
+    ),
 }  # fmt: skip

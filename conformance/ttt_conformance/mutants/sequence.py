@@ -12,7 +12,7 @@ POSITIONS, MASKS = "docs/decisions.md#13-default-positions-follow-the-state", "d
 GRID = "docs/mathematics.md#101-the-grid"
 APART, CAUSAL = "docs/mathematics.md#shapes", "docs/decisions.md#5-causality-is-inclusive"
 
-_ROUTED = "elif mask is not None and form != \"decode\":"
+_ROUTED = 'elif mask is not None and form != "decode":'
 _ANSWER = "y = y if rows is None else rows.scatter(y)"
 
 MUTANTS = {
@@ -122,5 +122,18 @@ MUTANTS = {
     "centred_over_time": Mutant(
         INNER_LOOP, "    rows = None\n", "    q = q - 1e-3 * namespace(q).mean(q, axis=1, keepdims=True)\n    rows = None\n", "causality",
         "inputs are centred over the whole sequence", CAUSAL,
+    ),
+    "mask_resets_phase": Mutant(
+        INNER_LOOP, "cast(state.phase, start.phase.dtype)", "cast(state.phase if mask is None else 0 * state.phase, start.phase.dtype)", "mask",
+        "under a mask a resumed call begins at phase 0", PADDING,
+    ),
+    "mask_resets_positions": Mutant(
+        LAYER, "positions = started[:, None] + counted", "positions = (started if rows is None else 0 * started)[:, None] + counted", "mask",
+        "under a mask RoPE starts again at position 0 with each call", POSITIONS,
+    ),
+    "empty_call_resets_phase": Mutant(
+        INNER_LOOP, "dtype=output_dtype(given, dtype)), start",
+        "dtype=output_dtype(given, dtype)), State(start.weights, start.grads, 0 * start.phase)", "reference",
+        "a call without tokens sets the phase to 0", "docs/decisions.md#10-the-state-is-weights-gradient-sum-and-phase",
     ),
 }  # fmt: skip

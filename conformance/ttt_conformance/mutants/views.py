@@ -113,4 +113,8 @@ MUTANTS = {
         PROJECT, "(*view.shape[:2], spec.heads, spec.head_dim)) for view", "(*view.shape[:2], spec.head_dim, spec.heads)).swapaxes(2, 3) for view",
         "reference", "heads are cut out of the columns with a stride instead of one after another", AROUND,
     ),
+    "mask_forgets_conv_state": Mutant(
+        CONVOLVE, "if conv is None else conv", "if conv is None or length is not None else conv", "mask",
+        "under a mask the convolutions begin with zeros", CONV,
+    ),
 }  # fmt: skip
