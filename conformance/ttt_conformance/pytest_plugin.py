@@ -64,7 +64,7 @@ def ttt_effort(request: pytest.FixtureRequest) -> Effort:
     """The effort of ``--ttt-effort``."""
     from .runner import effort_of
 
-    return effort_of(request.config.getoption("--ttt-effort"))
+    return effort_of(str(request.config.getoption("--ttt-effort")))
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def _prepare(config: pytest.Config) -> None:
     names = config.getoption("--ttt-backend") or [name for name, info in backends().items() if info.available]
     try:
         chosen = [get_backend(name) for name in dict.fromkeys(names)]
-        config.stash[CELLS] = cells(chosen, effort_of(config.getoption("--ttt-effort")))
+        config.stash[CELLS] = cells(chosen, effort_of(str(config.getoption("--ttt-effort"))))
     except (BackendUnavailable, InvalidInput) as error:
         raise pytest.UsageError(str(error)) from error
     known = {cell.name for cell in cells(chosen, EFFORTS["deep"])}
