@@ -24,5 +24,5 @@ def test_there_are_two_examples():
 
 def test_ci_runs_the_commands_of_the_readme():
     commands = re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
-    assert [command.rpartition("/")[2] for command in commands] == ["ttt conform", "pytest"]
+    assert [command.rpartition("/")[2] for command in commands] == ["ttt conform", "pytest -n 2"]
     assert "README.md" in (ROOT / ".ci/run").read_text(encoding="utf-8")

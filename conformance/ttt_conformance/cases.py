@@ -14,7 +14,7 @@ from tttcore import Hidden, LayerSpec, Stack, Supports, init
 
 from .corpus import excerpts
 from .problem import Problem
-from .shapes import SHAPES, VARIANTS, Shape, Sized, shapes_within
+from .shapes import SHAPES, VARIANTS, Shape, Sized, shapes_within, widest
 
 INNER_MODELS: dict[str, str | Stack] = {
     "linear": "linear",
@@ -132,13 +132,13 @@ def hostile_cases(setting: Setting) -> st.SearchStrategy[Case]:
 def families(setting: Setting) -> st.SearchStrategy[Case]:
     """As ``cases``, each in every flavour; those of TTT-Linear at all shapes, too, and in the inner loop at T = 0, 1, K − 1, K, K + 1.
 
-    The shapes of other inner models are the same to whatever cuts sequences into mini-batches.
+    In the widest dtype: sizes of other dtypes and inner models are the same to whatever cuts sequences into mini-batches.
     """
     first, *further = setting.shapes
     if setting.few:
         return cases(setting)
     others = [_whole(first)] * (len(FLAVOURS) - 1)
-    if setting.inner == "linear":
+    if setting.inner == "linear" and setting.dtype == widest(setting.supports):
         others += map(_whole, further)
         size = first.mini_batch
         others += [(first, length) for length in (0, 1, size - 1, size, size + 1)] if setting.subject == "inner" else []

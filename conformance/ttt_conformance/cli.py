@@ -13,8 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tttcore import BackendUnavailable, InvalidInput, backends, get_backend
+from tttcore.backend import peers
 
 from .matrix import Cell, Effort, cells
+from .peers.known import known_differences
 from .processes import conform_in_processes
 from .report import Report, diff, outputs, terminal
 from .runner import conform, effort_of
@@ -27,9 +29,9 @@ HELD, BROKEN, USAGE = 0, 1, 2
 
 @app.command("backends")
 def list_backends() -> None:
-    """List every registered backend, and why one is unavailable."""
+    """List every registered backend, and every peer, which is run when it is named; and why one is unavailable."""
     grid = Table("backend", "where", "available")
-    for info in backends().values():
+    for info in (backends() | peers()).values():
         # As text: in markup, the [torch] of a pip line would be a style.
         grid.add_row(*map(Text, (info.name, info.target, "yes" if info.available else info.reason)))
     Console().print(grid)
@@ -71,7 +73,7 @@ def run_conform(
     except (BackendUnavailable, InvalidInput) as error:
         _usage(str(error))
     scripts = outputs.write_reproducers(report.results, reproducers)
-    console.print(terminal.table(report, scripts))
+    console.print(terminal.table(report, scripts), *known_differences(names))
     for line in outputs.write_files(report, files):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(BROKEN if report.broken else HELD)

@@ -10,8 +10,7 @@ from tttcore import Backend, InvalidInput, Supports
 from .cases import Setting
 from .laws import LAWS, Law, Scope
 from .laws.law import WIDEST
-
-WIDE = ("float64", "float32")
+from .shapes import widest
 
 
 @dataclass(frozen=True)
@@ -74,16 +73,10 @@ def cells(backends: Iterable[Backend], effort: Effort = EFFORTS["default"]) -> l
         for backend in backends
         for law in LAWS.values()
         for scope in law.scopes
-        for dtype in _dtypes(backend, scope)
+        for dtype in (widest(backend.supports) if dtype == WIDEST else dtype for dtype in scope.dtypes)
         for inner in scope.inner
         for form in scope.forms
         if effort.covers(law, scope, inner, form, backend.supports)
     )
     apart = {cell.name: cell for cell in every}  # scopes of a law may overlap
     return sorted(apart.values(), key=lambda cell: (names.index(cell.backend.name), cell.subject, cell.inner, cell.form))
-
-
-def _dtypes(backend: Backend, scope: Scope) -> list[str]:
-    """The scope's dtypes, of which the widest stands for the widest one that the backend claims."""
-    claimed = [dtype for dtype in WIDE if backend.supports.dtypes is None or dtype in backend.supports.dtypes]
-    return [(claimed or ["float32"])[0] if dtype == WIDEST else dtype for dtype in scope.dtypes]

@@ -102,7 +102,7 @@ def differentiable(problem: Problem) -> Differentiable:
 
 
 def argument_paths(problem: Problem) -> list[str]:
-    """Where each array of ``differentiable`` stands in a call, in the order of its leaves: "params.W1", "q", "state.weights.W1", …"""
+    """Where each array of ``differentiable`` stands in a call, in the order of its leaves: "params.W1", "q", "state.weights.W1"."""
     arguments = differentiable(problem)
     return [*paths({"params": arguments.params}), *problem.named_inputs, *paths({"state": arguments.state})]
 
@@ -152,7 +152,7 @@ class Call(NamedTuple):
 
 
 class GradientCall(NamedTuple):
-    """One call of a backend's vjp: the cotangents of the results (of y alone where the state is None), and those of the arguments that it returned."""
+    """One call of a backend's vjp: the cotangents of the results (of y alone where the state is None), and those that it returned."""
 
     problem: Problem
     options: Options

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import NamedTuple
+from queue import Queue
 
 from tttcore import InvalidInput, get_backend
 
@@ -15,22 +16,12 @@ from .matrix import Cell, Effort, cells
 from .report.results import Report, Result
 from .runner import checked, explained_result, first_broken, run
 
-
-class Share(NamedTuple):
-    """Cells that belong together: they run the same compiled programs."""
-
-    backend: str
-    subject: str
-    inner: str
-    form: str
-
-    def holds(self, cell: Cell) -> bool:
-        """Whether the cell is one of these."""
-        return (cell.subject, cell.inner, cell.form) == self[1:]
+FEW = 4
+"""Up to that many processes, the cells of a subject and inner model stay in one, for all backends: they share the truth, which takes long, too."""
 
 
 def conform_in_processes(names: list[str], effort: Effort, jobs: int, progress: Callable[[str, int], None]) -> Report:
-    """``runner.conform`` on backends by name, in ``jobs`` processes; ``progress`` is told what is done, and how many cells that were.
+    """``runner.conform`` on backends by name, in ``jobs`` processes; ``progress`` is told what is begun, and how many cells that are.
 
     Raises ``InvalidInput`` when a process dies.
     """
@@ -44,29 +35,45 @@ def conform_in_processes(names: list[str], effort: Effort, jobs: int, progress: 
 
 def _conform(names: list[str], effort: Effort, jobs: int, progress: Callable[[str, int], None]) -> Report:
     started = time.perf_counter()
-    by_name = {get_backend(name).name: name for name in names}
     every = cells([get_backend(name) for name in names], effort)
-    shares = list(dict.fromkeys(Share(by_name[cell.backend.name], cell.subject, cell.inner, cell.form) for cell in every))
     # Not forked: threads of a framework do not survive that.
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(_run_share, share, effort): share for share in shares}
-        for done in as_completed(futures):
-            share = futures[done]
-            progress(f"{share.backend}: {share.form}, {share.subject}, {share.inner}", len(done.result()))
-        found = [(share.backend, result) for future, share in futures.items() for result in future.result()]
-        results = [result for _, result in found]
-        explaining: dict[Future[Result], int] = {
-            pool.submit(_explain, found[index][0], results[index], effort): index for index in first_broken(results)
-        }
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(jobs, context) as pool:
+        begun = manager.Queue()
+        futures = [pool.submit(_run_share, names, effort, share, begun) for share in _shares(every, jobs)]
+        pending = set(futures)
+        while pending:
+            _, pending = wait(pending, timeout=0.2)
+            while not begun.empty():
+                progress(begun.get(), 1)
+        found = {result.name: result for future in futures for result in future.result()}
+        results = [found[cell.name] for cell in every]
+        explaining: dict[Future[Result], int] = {pool.submit(_explain, names, results[index], effort): index for index in first_broken(results)}
         for done in as_completed(explaining):
             results[explaining[done]] = done.result()
             progress(f"{results[explaining[done]].name}: explained", 0)
     return checked(Report(results, time.perf_counter() - started, effort.name))
 
 
-def _run_share(share: Share, effort: Effort) -> list[Result]:
-    return [run(cell, effort) for cell in cells([get_backend(share.backend)], effort) if share.holds(cell)]
+def _shares(every: list[Cell], jobs: int) -> list[set[str]]:
+    """The names of cells that belong together, because they share the truth or compiled programs; large shares first."""
+
+    def key(cell: Cell) -> tuple[str, ...]:
+        return (cell.subject, cell.inner) if jobs <= FEW else (cell.subject, cell.inner, cell.backend.name, cell.form)
+
+    shares = [{cell.name for cell in share} for _, share in itertools.groupby(sorted(every, key=key), key)]
+    return sorted(shares, key=len, reverse=True)
 
 
-def _explain(backend: str, broken: Result, effort: Effort) -> Result:
-    return next(explained_result(cell, effort, broken) for cell in cells([get_backend(backend)], effort) if cell.name == broken.name)
+def _run_share(names: list[str], effort: Effort, share: set[str], begun: Queue[str]) -> list[Result]:
+    results: list[Result] = []
+    for cell in cells([get_backend(name) for name in names], effort):
+        if cell.name in share:
+            begun.put(cell.name)
+            results.append(run(cell, effort))
+    return results
+
+
+def _explain(names: list[str], broken: Result, effort: Effort) -> Result:
+    every = cells([get_backend(name) for name in names], effort)
+    return next(explained_result(cell, effort, broken) for cell in every if cell.name == broken.name)

@@ -49,6 +49,14 @@ SHAPES = {
 """By subject; most laws use the first."""
 
 
+WIDE = ("float64", "float32")
+
+
+def widest(supports: Supports) -> str:
+    """The widest dtype that is claimed of ``WIDE``; float32 where none is, since every state is in it."""
+    return next((dtype for dtype in WIDE if supports.dtypes is None or dtype in supports.dtypes), "float32")
+
+
 def shapes_within(supports: Supports, subject: str) -> tuple[Shape, ...]:
     """The shapes whose D and K are claimed; when none is, the first one with the smallest that are."""
     within = tuple(shape for shape in SHAPES[subject] if _claimed(supports, shape))

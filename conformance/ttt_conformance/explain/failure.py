@@ -11,6 +11,7 @@ import numpy as np
 from tttcore.tree import Tree, leaves, paths
 
 from ..allowance import allowance
+from ..cases import Case
 from ..laws import LawBroken
 from ..laws.expected import exact
 from ..laws.gradients import directions
@@ -37,7 +38,9 @@ class Finding(NamedTuple):
 def explained(cell: Cell, drawn: Any, error: BaseException) -> Failure:
     """What a report says of the smallest failure: the law on ``drawn`` raises ``error``."""
     if not isinstance(error, LawBroken):
-        return Failure(f"{type(error).__name__}: {error}", [], None, None, None, 0.0, str(drawn), {})
+        case = drawn if isinstance(drawn, Case) else getattr(drawn, "case", None)
+        spec: dict[str, Any] = json.loads(case.spec.to_json()) if isinstance(case, Case) else {}
+        return Failure(f"{type(error).__name__}: {error}", [], None, None, None, 0.0, str(drawn), spec)
     call, place, (cause, evidence) = error.call, error.place, finding(cell, error)
     return Failure(
         what=str(error) if place is None else error.what,

@@ -15,7 +15,7 @@ from tttcore.tree import leaves, paths, tree_map
 from ..cases import Case, families
 from ..problem import Outcome, Problem
 from .expected import CACHED, Expected, begun, continued, expect, fresh, resumed, starts
-from .law import INNER, LAYER, WIDEST, Law, Scope, Trial
+from .law import INNER, LAYER, Law, Scope, Trial
 
 
 def check_reference(trial: Trial, case: Case) -> None:
@@ -130,7 +130,13 @@ REFERENCE = Law(
     "reference",
     "primal ≡ dual ≡ decode ≡ reference: y and the final state, from the initial state and from rows at different phases",
     check_reference,
-    (Scope("inner", dtypes=("float64", "float32")), Scope("inner", ("swiglu", "deep", "bare"), dtypes=(WIDEST,)), LAYER),
+    (
+        Scope("inner", dtypes=("float64", "float32")),
+        Scope("inner", ("swiglu", "deep"), forms=("dual", "decode")),
+        Scope("inner", ("bare",), forms=("dual",)),
+        Scope("inner", ("swiglu", "deep", "bare"), deep=True),
+        LAYER,
+    ),
     draws=families,
     cost=4,
 )
