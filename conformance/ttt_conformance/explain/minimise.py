@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..cases import Case
+from ..laws.frozen import Frozen
 
 TRIES = 40
 SECONDS = 15.0
@@ -39,9 +40,11 @@ def smallest(drawn: Any, error: BaseException, breaks: Break) -> tuple[Any, Base
 
 
 def smaller(drawn: Any) -> Iterator[Any]:
-    """The neighbours of a case that are smaller in one size, those that save most first; of what is no case, none. Of a family, its members."""
+    """The neighbours of a case that are smaller in one size, those that save most first; of a family, its members; of vectors, each."""
     if hasattr(drawn, "case"):
         yield from (drawn._replace(case=case) for case in smaller(drawn.case))
+    if isinstance(drawn, Frozen) and len(drawn.names) > 1:
+        yield from (drawn._replace(names=(name,)) for name in drawn.names)
     if not isinstance(drawn, Case):
         return
     if drawn.others:
