@@ -13,16 +13,15 @@ The layout of tokens, ε, the loss and the order of update and read-out are the 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import ml_dtypes
-import numpy as np
 import torch
 
-from tttcore import Backend, LayerSpec, Supports
+from tttcore import LayerSpec, Supports, get_backend
 
 from .difference import DEFECT, DEFINITION, LIMIT, Difference
 
@@ -83,30 +82,8 @@ def inner(spec: LayerSpec, params: Mapping[str, torch.Tensor], q: torch.Tensor, 
     return run(spec, params, q, k, v, lr)[0]
 
 
-def from_numpy(array: np.ndarray, like: torch.Tensor | None) -> torch.Tensor:
-    """A tensor with the array's dtype and a copy of its values, on the device of ``like``."""
-    device = None if like is None else like.device
-    if array.dtype == ml_dtypes.bfloat16:
-        return torch.tensor(array.view(np.int16), device=device).view(torch.bfloat16)
-    return torch.tensor(array, device=device)
-
-
-def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """The tensor's values, dtype kept."""
-    if tensor.dtype == torch.bfloat16:
-        return to_numpy(tensor.view(torch.int16)).view(ml_dtypes.bfloat16)
-    return tensor.detach().cpu().numpy()
-
-
-def vjp(function: Callable[..., list[Any]], primals: list[Any], cotangents: list[Any]) -> list[Any]:
-    """PyTorch's gradients through the library's function: one cotangent per primal, zero for what y does not depend on."""
-    given = [primal.detach().requires_grad_() for primal in primals]
-    outputs = function(*given)
-    bars = [y_bar.to(y.dtype) for y, y_bar in zip(outputs, cotangents, strict=True)]
-    return list(torch.autograd.grad(outputs, given, bars, allow_unused=True, materialize_grads=True))
-
-
 CLAIMS = Supports(
     forms=("dual",), inner=("linear",), loss=("squared_error",), dtypes=("float32", "bfloat16"), state=False, mask=False, cu_seqlens=False
 )
-BACKEND = Backend("fla", inner, CLAIMS, array_type=torch.Tensor, from_numpy=from_numpy, to_numpy=to_numpy, vjp_function=vjp)
+# Arrays come and go, and are differentiated, as in our backend of the same library.
+BACKEND = dataclasses.replace(get_backend("torch"), name="fla", inner_function=inner, supports=CLAIMS)
