@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from tttcore import BackendUnavailable, InvalidInput, backends, get_backend
@@ -30,7 +30,7 @@ HELD, BROKEN, USAGE = 0, 1, 2
 @app.command("backends")
 def list_backends() -> None:
     """List every registered backend, and every peer, which is run when it is named; and why one is unavailable."""
-    grid = Table("backend", "where", "available")
+    grid = Table("backend", Column("where", overflow="fold"), "available")
     for info in (backends() | peers()).values():
         # As text: in markup, the [torch] of a pip line would be a style.
         grid.add_row(*map(Text, (info.name, info.target, "yes" if info.available else info.reason)))

@@ -46,13 +46,13 @@ def verify(folder: Path) -> list[Verdict]:
 
 
 def judge(name: str, path: Path) -> Verdict:
-    """The arrays of one file of answers, in float64 or float32, against the vector of that name."""
+    """The arrays of one file of answers, in float64 or float32, against the vector of that name; its other arrays may be carried along unchanged."""
     kept = read(FOLDER / (name + SUFFIX)).arrays
     expected = {key: x for key, x in kept.items() if f"allowed.{key}" in kept}
     trial, wrong = Trial(get_backend("numpy"), "answers in files"), dict[str, str]()
     try:
         found = read(path).arrays
-        _demand_answers(found, expected)
+        _demand_answers(found, kept, expected)
         compared = [key for key in expected if key in found]
         precisions = {key: _precision(key, found[key], found["y"]) for key in compared}
     except InvalidInput as error:
@@ -69,9 +69,12 @@ def judge(name: str, path: Path) -> Verdict:
     return Verdict(name, WRONG if wrong else OK, tuple(compared), not_given, trial.worst, message)
 
 
-def _demand_answers(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    if strangers := [key for key in found if key not in expected]:
-        raise InvalidInput("arrays", got=strangers[0], expected="answers alone: y, end.…, grad.…", fix="leave it out, or mend its name")
+def _demand_answers(found: dict[str, np.ndarray], kept: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    """No array but answers and what the vector itself has."""
+    for key, x in found.items():
+        if key not in expected and not (key in kept and np.array_equal(x, kept[key], equal_nan=x.dtype.kind == "f")):
+            what = "another one than the vector's" if key in kept else "no array of the vector"
+            raise InvalidInput("arrays", got=f"{key}, {what}", expected="answers: y, end.…, grad.…", fix="leave it out, or mend its name")
     if "y" not in found:
         raise InvalidInput("arrays", got=f"no y among {', '.join(found) or 'none'}", expected="y at least", fix="write y")
 
