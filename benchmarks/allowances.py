@@ -104,7 +104,7 @@ def ratio(error: float, own: float) -> float:
 
 @app.command()
 def power(draws: int = 24, seed: Seed = 0) -> None:
-    """Of every mutant, the probability that one draw of its law finds it, and that all draws of a default run miss it."""
+    """Of every mutant, the probability that one draw of its law finds it, in the best of the law's cells, and that all draws there miss it."""
     rows: dict[str, dict[str, Any]] = {}
     drawn: dict[tuple[str, ...], list[Any]] = {}
     mutants = sorted(
@@ -119,19 +119,17 @@ def power(draws: int = 24, seed: Seed = 0) -> None:
 
 
 def detection(mutant: Mutant, backend: Backend, draws: int, seed: int, kept: dict[tuple[str, ...], list[Any]]) -> dict[str, Any]:
-    """p of one draw in the best cell of the law, the draws of a default run in all its cells, and the probability that all of these miss."""
-    best, made, missed = 0.0, 0, 1.0
+    """p of one draw in the best cell of the law, the draws that a default run makes there, and the probability that all of these miss."""
+    law, best = LAWS[mutant.law], 0.0
     for cell in cells([backend], DEFAULT):
-        law = cell.law
-        if law.name != mutant.law:
+        if cell.law is not law:
             continue
         key = (law.name, cell.subject, cell.inner, cell.dtype)
         if key not in kept:
-            kept[key] = sample(law, cell.setting(DEFAULT), draws if law.cost == 1 else max(4, draws // law.cost), seed)
-        hits = [breaks(law, Trial(backend, cell.form), drawn) is not None for drawn in kept[key]]
-        p, examples = float(np.mean(hits)), max(1, DEFAULT.examples // law.cost)
-        best, made, missed = max(best, p), made + examples, missed * (1 - p) ** examples
-    return {"law": mutant.law, "one draw": best, "draws": made, "missed": missed}
+            kept[key] = sample(law, cell.setting(DEFAULT), max(4, draws // law.cost), seed)
+        best = max(best, float(np.mean([breaks(law, Trial(backend, cell.form), drawn) is not None for drawn in kept[key]])))
+    made = max(1, DEFAULT.examples // law.cost)
+    return {"law": law.name, "one draw": best, "draws": made, "missed": (1 - best) ** made}
 
 
 @app.command()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
@@ -62,23 +61,16 @@ def safety(rows: Mapping[str, Mapping[str, float]], path: Path) -> None:
     plt.close(figure)
 
 
-def power(rows: Mapping[str, Mapping[str, Any]], path: Path, shown: int = 24) -> None:
-    """The mutants that are hardest to find: the probability that one draw finds them, and that a whole run misses them."""
-    found = np.sort([row["one draw"] for row in rows.values()])[:shown]
-    missed = np.sort([max(1e-20, row["missed"]) for row in rows.values()])[::-1][:shown]
-    _, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    places = np.arange(1, shown + 1)
-    left.plot(places, found, "o", color=BLUE, markersize=4)
-    left.set_ylim(0, 1.05)
-    left.set_ylabel("found by one draw, in the best cell")
-    right.plot(places, missed, "o", color=BLUE, markersize=4)
-    right.set_yscale("log")
-    right.set_ylim(1e-21, 1)
-    right.set_ylabel("missed by a default run (1e-20: or less)")
-    for axes in (left, right):
-        axes.set_xlabel(f"the {shown} hardest of {len(rows)} mutants")
-    _finish(left)
-    _finish(right, path)
+def power(rows: Mapping[str, Mapping[str, Any]], path: Path, shown: int = 20) -> None:
+    """The mutants that are hardest to find by one draw."""
+    names = sorted(rows, key=lambda name: rows[name]["one draw"])[:shown][::-1]
+    _, axes = plt.subplots(figsize=(8, 0.28 * shown + 0.8), layout="constrained")
+    axes.barh(range(shown), [rows[name]["one draw"] for name in names], color="#90cdf4", edgecolor=BLUE)
+    axes.set_yticks(range(shown), [f"{name} ({rows[name]['law']})" for name in names])
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(-0.7, shown - 0.3)
+    axes.set_xlabel(f"found by one draw, in the best cell of its law: the {shown} hardest of {len(rows)} mutants")
+    _finish(axes, path)
 
 
 def _finish(axes: Axes, path: Path | None = None, columns: int = 0) -> None:
