@@ -97,20 +97,21 @@ def compare_reports(
 
 
 def _with_progress(console: Console, names: list[str], effort: Effort, jobs: int) -> Report:
-    total = len(cells([get_backend(name) for name in names], effort))
     columns = (SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("starting", total=total)
+        task = progress.add_task("starting", total=None)
+
+        def show(what: str, size: int, total: int) -> None:
+            progress.update(task, advance=size, description=what, total=total)
+
+        if jobs > 1:
+            return conform_in_processes(names, effort, jobs, show)
+        total = len(cells([get_backend(name) for name in names], effort))
 
         def before(cell: Cell) -> None:
-            progress.update(task, advance=1, description=cell.name)
+            show(cell.name, 1, total)
 
-        def after(what: str, size: int) -> None:
-            progress.update(task, advance=size, description=what)
-
-        if jobs == 1:
-            return conform(names, effort, progress=before)
-        return conform_in_processes(names, effort, jobs, after)
+        return conform(names, effort, progress=before)
 
 
 def _usage(message: str) -> NoReturn:

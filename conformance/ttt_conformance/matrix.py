@@ -12,6 +12,8 @@ from .laws import LAWS, Law, Scope
 from .laws.law import WIDEST
 from .shapes import widest
 
+NOT_QUICK = (("layer", "mlp"), ("inner", "deep"), ("inner", "swiglu"))
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -26,7 +28,7 @@ class Effort:
         """Whether the law is checked there; with few cells, in the dual form of TTT-Linear or in what a backend claims instead."""
         if not self.few:
             return self.deep or not scope.deep
-        if scope.deep or law.quick == "never" or (scope.subject, inner) == ("layer", "mlp"):
+        if scope.deep or law.quick == "never" or (scope.subject, inner) in NOT_QUICK:
             return False
         first = (scope.subject, inner) == ("inner", "linear" if supports.inner is None or "linear" in supports.inner else "mlp")
         usual = form == ("dual" if "dual" in supports.forms else next(iter(supports.forms), "dual"))

@@ -102,7 +102,7 @@ def explained_result(cell: Cell, effort: Effort, broken: Result) -> Result:
 
 def run(cell: Cell, effort: Effort, explain: bool = False) -> Result:
     """One box: the law on hypothesis draws, up to its first failure; to ``explain`` it, shrunk to its smallest."""
-    trial, refused, drawn_last = Trial(cell.backend, cell.form), "", None
+    trial, refused, drawn_last = Trial(cell.backend, cell.form, effort.few), "", None
     examples = 0
 
     @settings(

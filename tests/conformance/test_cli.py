@@ -451,8 +451,8 @@ def test_a_name_registered_twice_is_told(folder):
     ],
 )
 def test_wrong_usage_exits_with_2_before_anything_runs(arguments, message, monkeypatch):
-    for name in ("conform", "conform_in_processes"):
-        monkeypatch.setattr(f"ttt_conformance.cli.{name}", lambda *_, **__: pytest.fail("the suite was run"))
+    for name in ("cli.conform", "processes._shares"):
+        monkeypatch.setattr(f"ttt_conformance.{name}", lambda *_, **__: pytest.fail("the suite was run"))
     result = ttt(*arguments, jobs=None)
     assert result.exit_code == 2, result.output
     assert message in said(result)

@@ -59,6 +59,8 @@ def kinds(trial: Trial, case: Case) -> Iterator[str]:
     """Which questions a case asks: resumed; in the dual form also masked; of the linear model fresh, and of its inner loop packed and long."""
     supports, dual, linear = trial.backend.supports, trial.form == "dual", case.inner == "linear"
     yield "resumed" if supports.state else "fresh"
+    if trial.few:
+        return
     if case.usual and supports.mask and (dual or (linear and trial.form == "decode")):
         yield "masked"
     if case.usual and dual and linear:

@@ -47,6 +47,8 @@ class Trial:
 
     backend: Backend
     form: str
+    few: bool = False
+    """Whether the first of several questions is enough."""
     worst: float = 0.0
     comparisons: int = 0
     shares: list[int] = field(default_factory=lambda: [0] * len(SHARE_EDGES))

@@ -130,6 +130,7 @@ DTYPE = Law(
         Scope("layer", ("linear",), ("dual",), dtypes=("bfloat16",)),
     ),
     allowed="the rule, with the rounding step of the tokens",
+    quick="dual",
 )
 DRIFT = Law(
     "drift",
