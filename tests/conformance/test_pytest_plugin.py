@@ -47,7 +47,8 @@ def folder(tmp_path):
 
 
 def python(folder, *arguments):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
+    # CI and BUILD_NUMBER make pytest print whole messages twice: in the failure, and in the short summary.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV", "CI", "BUILD_NUMBER"))}
     path = os.pathsep.join(filter(None, [str(folder), environment.get("PYTHONPATH")]))
     environment |= {"PYTHONPATH": path, "COLUMNS": "200"}
     return subprocess.run([sys.executable, *map(str, arguments)], cwd=folder, env=environment, capture_output=True, text=True, check=False)
