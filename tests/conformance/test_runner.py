@@ -113,15 +113,17 @@ def test_no_backend_is_an_error():
         conform([])
 
 
-CLAIMS = [{"forms": ()}, {"inner": ("none",)}, {"dtypes": ()}, {"dtypes": ("bfloat16",)}, {"head_dims": (7,)}, {"loss": ()}]
+CLAIMS = [
+    *({"forms": ()}, {"inner": ("none",)}, {"loss": ()}, {"dtypes": ()}, {"dtypes": ("bfloat16",)}),
+    *({"head_dims": (7,)}, {"mini_batch_sizes": ()}, {"inner": (), "state": False}),
+]
 
 
-@pytest.mark.usefixtures("few_laws")
 @pytest.mark.parametrize("claims", CLAIMS, ids=str)
 def test_that_nothing_is_compared_is_an_error(claims):
     idle = crashing(ZeroDivisionError("never called"), "idle", Supports(**claims))
     with pytest.raises(InvalidInput) as caught:
-        conform([dataclasses.replace(NUMPY, supports=NARROW), idle], TINY)
+        conform([dataclasses.replace(NUMPY, supports=NARROW), idle], "quick")
     message = str(caught.value)
     assert message.startswith("claims: got nothing to compare on idle: every law is outside its claims (first: backend 'idle' does not support ")
     assert message.endswith("; expected at least one law that can be checked. Fix: claim what the backend can do, in Supports.")
@@ -280,6 +282,14 @@ def test_a_backend_without_state_is_checked_from_the_initial_state():
     split = run(cell_of(stateless, "split"), TINY)
     assert (split.status, split.comparisons) == (NOT_CLAIMED, 0)
     assert split.message.startswith("backend 'wrong' does not support state: got a state; ")
+
+
+def test_to_refuse_every_call_is_not_to_refuse_nonsense():
+    result = run(cell_of(crashing(Unsupported("wrong", field="days", got="a Sunday", expected="none", fix="wait")), "refusal"), TINY)
+    assert (result.status, result.comparisons) == (NOT_CLAIMED, 0)
+    result = run(cell_of(crashing(InvalidInput("day", got="a Sunday", expected="none", fix="wait")), "refusal"), TINY)
+    assert (result.status, result.comparisons) == (BROKEN, 0)
+    assert result.message == "InvalidInput: day: got a Sunday; expected none. Fix: wait."
 
 
 # The second run, which explains.
