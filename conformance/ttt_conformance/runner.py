@@ -18,6 +18,7 @@ from .explain.failure import explained
 from .explain.minimise import smallest
 from .laws import LawBroken, Trial
 from .matrix import EFFORTS, Cell, Effort, cells
+from .problem import REFERENCE
 from .report.results import BROKEN, HOLDS, NOT_CLAIMED, Report, Result
 
 UNSTEADY = "; but not when it was run again on the same numbers: the backend is not deterministic"
@@ -136,7 +137,7 @@ def run(cell: Cell, effort: Effort, explain: bool = False) -> Result:
         except BaseException as error:  # whatever a backend throws is a finding about that backend
             found = error.exceptions[0] if isinstance(error, FlakyFailure) else error
             if explain:
-                drawn_last, found = smallest(drawn_last, found, lambda drawn: _breaks(cell, drawn))
+                drawn_last, found = smallest(drawn_last, found, lambda drawn: _breaks(cell, effort, drawn))
                 failure = explained(cell, drawn_last, found)
             kind = "" if isinstance(found, LawBroken) else f"{type(found).__name__}: "
             status, message = BROKEN, f"{kind}{found}{UNSTEADY if isinstance(error, Flaky) else ''}"
@@ -147,15 +148,15 @@ def run(cell: Cell, effort: Effort, explain: bool = False) -> Result:
     return Result(*names, status, trial.worst, trial.comparisons, examples, seconds, message, trial.shares, trial.curve, failure)
 
 
-def _breaks(cell: Cell, drawn: Any) -> BaseException | None:
+def _breaks(cell: Cell, effort: Effort, drawn: Any) -> BaseException | None:
     """How the law breaks on what was drawn, or None; also where it breaks on the reference, which tells nothing about the backend."""
-    found = _raised(cell, cell.backend, drawn)
-    return found if found is None or isinstance(_raised(cell, get_backend("numpy"), drawn), (Unsupported, NoneType)) else None
+    found = _raised(cell, cell.backend, effort, drawn)
+    return found if found is None or isinstance(_raised(cell, REFERENCE, effort, drawn), (Unsupported, NoneType)) else None
 
 
-def _raised(cell: Cell, backend: Backend, drawn: Any) -> BaseException | None:
+def _raised(cell: Cell, backend: Backend, effort: Effort, drawn: Any) -> BaseException | None:
     try:
-        cell.law.check(Trial(backend, cell.form), drawn)
+        cell.law.check(Trial(backend, cell.form, effort.few), drawn)
     except KeyboardInterrupt:
         raise
     except BaseException as error:

@@ -9,7 +9,7 @@ import pytest
 from wrong import NARROW, NUMPY, changed, crashing
 
 from ttt_conformance import conform
-from ttt_conformance.laws import LAWS
+from ttt_conformance.laws import LAWS, LawBroken
 from ttt_conformance.matrix import EFFORTS, Effort, cells
 from ttt_conformance.report import Report
 from ttt_conformance.report.results import BROKEN, HOLDS, NOT_CLAIMED, SHARE_EDGES
@@ -314,6 +314,19 @@ def test_the_smallest_case_is_one_token():
     assert failure.case.startswith("B = 1, T = 1, H = 1, D = 4, K = 1, normal input, seed 0")
     assert failure.spec["mini_batch_size"] == 1
     assert failure.index[:3] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("effort", ["quick", "default"])
+def test_the_smallest_case_is_looked_for_among_the_questions_of_the_effort(effort):
+    asked = []
+
+    def check(trial, case):
+        asked.append(trial.few)
+        raise LawBroken("y", "1", "0", "0")
+
+    cell = cell_of(changed(larger))
+    run(dataclasses.replace(cell, law=dataclasses.replace(cell.law, check=check)), EFFORTS[effort], explain=True)
+    assert set(asked) == {effort == "quick"}
 
 
 @pytest.mark.parametrize("every", [3, 7])
