@@ -13,6 +13,7 @@ from .laws.law import WIDEST
 from .shapes import widest
 
 NOT_QUICK = (("layer", "mlp"), ("inner", "deep"), ("inner", "swiglu"))
+"""Subjects and inner models that the quick effort leaves out: each would be another program to a compiler."""
 
 
 @dataclass(frozen=True)

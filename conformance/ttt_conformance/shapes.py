@@ -34,9 +34,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "constants": {"base_lr": 0.3, "eps": 1e-3},
     "rich": {"share_qk": True, "gate": True},
     "plain": {"base_lr": 0.3, "eps": 1e-3, "rope_theta": 100.0},
-    "unrotated": {"rope_theta": None},
-    "shared": {"share_qk": True, "conv_width": 2},
-    "gated": {"gate": True},
     "inner_product": {"loss": "inner_product"},
     "odd": {"share_qk": True, "conv_width": 2, "rope_theta": None, "loss": "inner_product"},
 }
@@ -49,12 +46,9 @@ SHAPES = {
 """By subject; most laws use the first."""
 
 
-WIDE = ("float64", "float32")
-
-
 def widest(supports: Supports) -> str:
-    """The widest dtype that is claimed of ``WIDE``; float32 where none is, since every state is in it."""
-    return next((dtype for dtype in WIDE if supports.dtypes is None or dtype in supports.dtypes), "float32")
+    """The widest dtype that is claimed of float64 and float32; float32 where none is, since every state is in it."""
+    return "float64" if supports.dtypes is None or "float64" in supports.dtypes else "float32"
 
 
 def shapes_within(supports: Supports, subject: str) -> tuple[Shape, ...]:

@@ -14,7 +14,7 @@ from ..mutants import MUTANTS
 from ..problem import Call, Outcome, answer
 
 NAMED = 2
-"""How many mistakes are named when several give the same answer."""
+"""How many mistakes are named when several give the same answer, or the same cotangents."""
 
 
 def likely(error: LawBroken, call: Call, expected: Outcome, allowed: Outcome) -> str:

@@ -38,8 +38,7 @@ class Finding(NamedTuple):
 def explained(cell: Cell, drawn: Any, error: BaseException) -> Failure:
     """What a report says of the smallest failure: the law on ``drawn`` raises ``error``."""
     if not isinstance(error, LawBroken):
-        case = drawn if isinstance(drawn, Case) else getattr(drawn, "case", None)
-        spec: dict[str, Any] = json.loads(case.spec.to_json()) if isinstance(case, Case) else {}
+        spec: dict[str, Any] = json.loads(drawn.spec.to_json()) if isinstance(drawn, Case) else {}
         return Failure(f"{type(error).__name__}: {error}", [], None, None, None, 0.0, str(drawn), spec)
     call, place, (cause, evidence) = error.call, error.place, finding(cell, error)
     return Failure(

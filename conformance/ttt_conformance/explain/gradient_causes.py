@@ -11,6 +11,7 @@ import numpy as np
 
 from tttcore.tree import leaves, paths
 
+from .causes import NAMED
 from .evidence import GradientEvidence
 from .reproducer import DEFINITION
 from .slopes import slope
@@ -80,8 +81,6 @@ MISTAKES = {
         new="np.concatenate([conv[b].real, ",
     ),
 }
-NAMED = 2
-"""How many mistakes are named when several give the same cotangents."""
 
 
 def likely(evidence: GradientEvidence) -> str:

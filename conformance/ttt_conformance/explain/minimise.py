@@ -41,8 +41,6 @@ def smallest(drawn: Any, error: BaseException, breaks: Break) -> tuple[Any, Base
 
 def smaller(drawn: Any) -> Iterator[Any]:
     """The neighbours of a case that are smaller in one size, those that save most first; of a family, its members; of vectors, each."""
-    if hasattr(drawn, "case"):
-        yield from (drawn._replace(case=case) for case in smaller(drawn.case))
     if isinstance(drawn, Frozen) and len(drawn.names) > 1:
         yield from (drawn._replace(names=(name,)) for name in drawn.names)
     if not isinstance(drawn, Case):

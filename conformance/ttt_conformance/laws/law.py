@@ -100,7 +100,7 @@ class Trial:
         error = float(np.max(errors, initial=0.0))
         share = 0.0 if error == 0 else error / limit if limit else np.inf
         self.shares[bin_of(share)] += 1
-        self.worst = max(self.worst, share if share == share else np.inf)
+        self.worst = max(self.worst, np.inf if np.isnan(share) else share)
         if not error <= limit:
             worst = np.unravel_index(int(np.argmax(np.nan_to_num(errors, nan=np.inf))), errors.shape)
             place = Place([int(i) for i in worst], float(x[worst]), float(y[worst]), error, limit)

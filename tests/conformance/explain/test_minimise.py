@@ -1,27 +1,19 @@
 """The search for the smallest case: in the order that saves most, of what breaks in the same way, within its bounds."""
 
 import dataclasses
-from typing import NamedTuple
 
 import pytest
 from small import case_of
 
-from ttt_conformance.cases import Case
 from ttt_conformance.explain import minimise
 from ttt_conformance.explain.minimise import LEAST_D, TRIES, smaller, smallest
 from ttt_conformance.laws import LawBroken
+from ttt_conformance.laws.frozen import Frozen
 from ttt_conformance.shapes import SHAPES, Shape
 
 LARGE = case_of("layer", "linear", Shape(3, 4, 8, 16, "rich"), 35, "loud", rich=False)
 LEAST = dataclasses.replace(LARGE, shape=Shape(1, 1, LEAST_D, 1), length=0, flavour="normal")
 ERROR = LawBroken("y", "an error", "none", "0")
-
-
-class Nonsense(NamedTuple):
-    """Something drawn that has a case in it."""
-
-    case: Case
-    kind: str
 
 
 def where(condition, error=ERROR):
@@ -105,7 +97,7 @@ def test_time_is_bounded(monkeypatch):
 @pytest.mark.parametrize("shape", [*SHAPES["inner"], *SHAPES["layer"], Shape(1, 1, 4, 1), Shape(1, 1, 2, 1), Shape(1, 1, 1, 2)])
 @pytest.mark.parametrize("length", [0, 1, 2, 11])
 def test_every_neighbour_is_a_smaller_case_that_there_is(shape, length):
-    case = case_of("inner", "linear", shape if shape[2] % 2 == 0 else shape._replace(variant="unrotated"), length)
+    case = case_of("inner", "linear", shape if shape[2] % 2 == 0 else shape._replace(variant="odd"), length)
     for other in smaller(case):
         assert min(other.shape[:4]) >= 1, "and of an even width, where RoPE turns pairs"
         assert other.length >= 0
@@ -135,12 +127,8 @@ def test_the_least_case_has_no_neighbour():
     assert list(smaller(LEAST)) == []
 
 
-def test_the_case_in_what_was_drawn_is_made_smaller():
-    found = smallest(Nonsense(LARGE, "no W1"), ERROR, where(lambda drawn: drawn.kind == "no W1"))[0]
-    assert found == Nonsense(LEAST, "no W1")
-
-
-@pytest.mark.parametrize("drawn", ["inner-linear-resumed", None, 3])
-def test_what_is_no_case_stays(drawn):
-    assert list(smaller(drawn)) == []
-    assert smallest(drawn, ERROR, where(lambda drawn: True)) == (drawn, ERROR)
+def test_of_vectors_one_that_breaks_is_found():
+    vectors = Frozen(("right", "wrong", "wrong, too"), "float64")
+    found = smallest(vectors, ERROR, where(lambda drawn: "wrong" in drawn.names))[0]
+    assert found == vectors._replace(names=("wrong",))
+    assert list(smaller(found)) == []
