@@ -17,7 +17,7 @@ from .sequence import padding, with_holes
 
 def check_repeat(trial: Trial, case: Case) -> None:
     """Two calls on the same native arrays, which must be afterwards what they were before; in the dual form with a mask, too."""
-    problem = begun(trial)(case).problem
+    problem = begun(case, trial.carries).problem
     _twice(trial, problem, Options(trial.form))
     if trial.form == "dual" and trial.backend.supports.mask:
         mask = padding(case)

@@ -48,16 +48,16 @@ def resumed(case: Case) -> Expected:
     return expect(continued(case))
 
 
-def begun(trial: Trial) -> Callable[[Case], Expected]:
-    """``resumed``; ``fresh`` for a backend that takes no state."""
-    return resumed if trial.carries else fresh
+def begun(case: Case, carried: bool) -> Expected:
+    """``resumed`` where a state is carried, else ``fresh``."""
+    return resumed(case) if carried else fresh(case)
 
 
-def starts(trial: Trial, case: Case) -> tuple[Callable[[Case], Expected], ...]:
-    """How a case is begun: resumed, and in the dual form fresh too, where a backend may know the phases. Each is another program to a compiler."""
+def starts(trial: Trial, case: Case) -> tuple[bool, ...]:
+    """With a state, and in the dual form without one too, where a backend may know the phases. Each is another program to a compiler."""
     if not trial.carries:
-        return (fresh,)
-    return (resumed, fresh) if case.usual and trial.form == "dual" else (resumed,)
+        return (False,)
+    return (True, False) if case.usual and trial.form == "dual" else (True,)
 
 
 def continued(case: Case) -> Problem:

@@ -15,7 +15,7 @@ from tttcore.tree import leaves, rebuild, tree_map
 from ..allowance import allowance
 from ..cases import Case
 from ..problem import Differentiable, Outcome, Problem, argument_paths, differentiable, random_like, reference
-from .expected import CACHED, exact, fresh, resumed
+from .expected import CACHED, begun, exact, fresh, resumed
 from .law import INNER, Law, Scope, Trial
 from .sequence import packed, padding, with_holes
 
@@ -72,10 +72,9 @@ def kinds(trial: Trial, case: Case) -> Iterator[str]:
 
 def ask(case: Case, kind: str, carries: bool) -> Question:
     """The question of that kind."""
-    begun = resumed if carries else fresh
     if kind == "masked":
         mask = padding(case)
-        return Question("masked", with_holes(begun(case).problem, mask), mask)
+        return Question("masked", with_holes(begun(case, carries).problem, mask), mask)
     if kind == "packed":
         row, borders, _ = packed(case, False)
         return Question("packed", row, cu_seqlens=borders)

@@ -27,7 +27,7 @@ MARKS = tuple(2**n for n in range(6, 16))
 
 def check_hostile(trial: Trial, case: Case) -> None:
     """Numbers at the ends of the dtype's range: finite answers, within the allowance of the same problem."""
-    problem, truth, allowed = begun(trial)(case)
+    problem, truth, allowed = begun(case, trial.carries)
     got = trial.answer(problem)
     for path, x in zip(paths(got), leaves(got), strict=True):
         trial.demand(f"{path} is finite", np.all(np.isfinite(x)), "NaN or infinite", "finite values, as the reference's")

@@ -11,14 +11,14 @@ import numpy as np
 from ..allowance import allowance
 from ..cases import Case
 from ..problem import REFERENCE, Options, Outcome, Problem, answer
-from .expected import CACHED, begun, exact, fresh, resumed
+from .expected import CACHED, begun, exact
 from .law import Law, Scope, Trial
 from .sequence import padding, with_holes
 
 
 def check_positions(trial: Trial, case: Case) -> None:
     """Positions for each token of a padded batch go with the tokens; one row of zeros for all rows is a layer without RoPE."""
-    problem = begun(trial)(case).problem
+    problem = begun(case, trial.carries).problem
     if trial.backend.supports.mask:
         mask, positions, rows = placed(case, trial.carries)
         got = _answer(trial, with_holes(problem, mask), mask, positions)
@@ -39,7 +39,7 @@ class Judged(NamedTuple):
 @functools.lru_cache(CACHED)
 def placed(case: Case, carried: bool) -> tuple[np.ndarray, np.ndarray, list[Judged]]:
     """A mask, positions ``[B, T]`` up to four mini-batches, and what is expected of each row's valid tokens at theirs."""
-    problem, mask = (resumed if carried else fresh)(case).problem, padding(case)
+    problem, mask = begun(case, carried).problem, padding(case)
     positions = case.rng(12).integers(0, 4 * case.shape.mini_batch, mask.shape).astype(np.int32)
     return mask, positions, [_expected(problem.row(row, mask[row]), positions[row : row + 1, mask[row]]) for row in range(problem.batch)]
 

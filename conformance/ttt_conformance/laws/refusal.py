@@ -31,7 +31,7 @@ Make = Callable[[Problem], Nonsense]
 
 def check_refusal(trial: Trial, case: Case) -> None:
     """The right call is answered; every kind of nonsense made of it raises ``InvalidInput`` and leaves its arguments as they were."""
-    problem = begun(trial)(case).problem
+    problem = begun(case, trial.carries).problem
     trial.answer(problem)  # who refuses everything has not told nonsense from sense
     kinds = (WRONG_INNER if case.subject == "inner" else WRONG_LAYER) | (WRONG_STATE if trial.carries else {})
     for kind, make in kinds.items():

@@ -21,8 +21,8 @@ from .law import INNER, LAYER, Law, Scope, Trial
 def check_reference(trial: Trial, case: Case) -> None:
     """fresh and resumed, in every flavour and at every size, against the reference; the dtypes too."""
     for member in case.family:
-        for start in starts(trial, member):
-            expected, name = start(member), "resumed" if start is resumed else "from the initial state"
+        for carried in starts(trial, member):
+            expected, name = begun(member, carried), "resumed" if carried else "from the initial state"
             got = trial.answer(expected.problem)
             trial.compare(f"y and state {name}", got, expected.truth, expected.allowed)
             _same_dtypes(trial, got, expected.problem.dtype)
@@ -49,7 +49,7 @@ def check_split(trial: Trial, case: Case) -> None:
 
 def check_causality(trial: Trial, case: Case) -> None:
     """Other tokens from a place on leave every output before it as it was, bit for bit."""
-    problem = begun(trial)(case).problem
+    problem = begun(case, trial.carries).problem
     cut = int(case.rng(2).integers(0, case.length + 1))
     other = replace(case, flavour="normal", seed=case.seed + 1).problem()
     inputs = tuple(np.concatenate([x[:, :cut], z[:, cut:]], axis=1) for x, z in zip(problem.inputs, other.inputs, strict=True))
@@ -72,7 +72,7 @@ def padding(case: Case) -> np.ndarray:
 @functools.lru_cache(CACHED)
 def masked(case: Case, carried: bool) -> list[Expected]:
     """What is expected of each row's valid tokens alone."""
-    problem, mask = (resumed if carried else fresh)(case).problem, padding(case)
+    problem, mask = begun(case, carried).problem, padding(case)
     return [expect(problem.row(row, mask[row])) for row in range(problem.batch)]
 
 
@@ -89,7 +89,7 @@ def with_holes(problem: Problem, mask: np.ndarray) -> Problem:
 
 def check_mask(trial: Trial, case: Case) -> None:
     """A padded batch, NaN in its padding, against each row's valid tokens alone."""
-    problem = begun(trial)(case).problem
+    problem = begun(case, trial.carries).problem
     mask = padding(case)
     got = trial.answer(with_holes(problem, mask), mask)
     for row, (_, truth, allowed) in enumerate(masked(case, trial.carries)):
@@ -114,8 +114,8 @@ def packed(case: Case, carried: bool) -> tuple[Problem, np.ndarray, list[Expecte
 
 def check_packed(trial: Trial, case: Case) -> None:
     """Packed sequences, fresh and each from a state of its own, against each of them alone."""
-    for start in starts(trial, case):
-        row, borders, sequences = packed(case, start is resumed)
+    for carried in starts(trial, case):
+        row, borders, sequences = packed(case, carried)
         got = trial.answer(row, cu_seqlens=borders)
         for index, (_, truth, allowed) in enumerate(sequences):
             alone = Outcome(got.y[:, borders[index] : borders[index + 1]], _row(got.state, index))

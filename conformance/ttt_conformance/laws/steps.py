@@ -15,20 +15,20 @@ from tttcore.complex_step import STEP
 
 from ..cases import Case, Setting, cases
 from ..problem import Outcome, Problem
-from .expected import CACHED, Expected, begun, exact, expect, fresh, resumed
+from .expected import CACHED, Expected, begun, exact, expect, fresh
 from .law import INNER, Law, Scope, Trial
 
 
 def check_rest(trial: Trial, case: Case) -> None:
     """Learning rates of 0: nothing is written, and every token is read with the weights that were there."""
-    problem, truth, allowed = rest(case, begun(trial) is resumed)
+    problem, truth, allowed = rest(case, trial.carries)
     trial.compare("at rest", trial.answer(problem), truth, allowed)
 
 
 @functools.lru_cache(CACHED)
 def rest(case: Case, carried: bool) -> Expected:
     """The case's problem with ℓ = 0 and, if carried, a state without gradients; f(q; W) for every token, and the state but for its phase."""
-    problem = (resumed if carried else fresh)(case).problem
+    problem = begun(case, carried).problem
     state = None if problem.state is None else problem.state._replace(grads={name: np.zeros_like(x) for name, x in problem.state.grads.items()})
     problem = replace(problem, inputs=(*problem.inputs[:3], np.zeros_like(problem.inputs[3])), state=state)
     wide = exact(problem)

@@ -20,7 +20,7 @@ WITHOUT_HEADS = ("token_lr_offset",)
 
 def check_equivariance(trial: Trial, case: Case) -> None:
     """Rows (and in the inner loop heads) in another order: the backend's own answers in that order."""
-    problem, _, allowed = begun(trial)(case)
+    problem, _, allowed = begun(case, trial.carries)
     rng = case.rng(7)
     rows = rng.permutation(problem.batch)
     heads = rng.permutation(problem.spec.heads) if problem.subject == "inner" else None
@@ -32,7 +32,7 @@ def check_equivariance(trial: Trial, case: Case) -> None:
 
 def check_independence(trial: Trial, case: Case) -> None:
     """All rows and heads but one get other tokens: of that one the backend's own answer is as before."""
-    problem, _, allowed = begun(trial)(case)
+    problem, _, allowed = begun(case, trial.carries)
     rng = case.rng(8)
     row, head = int(rng.integers(problem.batch)), int(rng.integers(problem.spec.heads))
     other = replace(case, flavour="loud", seed=case.seed + 1).problem()
