@@ -51,7 +51,8 @@ def layer_norm(z: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, 
     return gamma * z_hat + beta, r * (np.eye(D, dtype=z.dtype) - 1 / D - np.outer(z_hat, z_hat) / D) * gamma
 
 
-INNER_MODELS = {"linear": [], "mlp": [{"expansion": 4, "activation": "gelu"}]}
+LINEAR: dict[str, Any] = {"hidden": [], "bias": True, "residual_norm": True}
+INNER_MODELS = {"linear": LINEAR, "mlp": LINEAR | {"hidden": [{"expansion": 4, "activation": "gelu"}]}}
 ACTIVATIONS = {"gelu": gelu, "silu": silu, "swiglu": swiglu}
 
 
@@ -64,9 +65,8 @@ def named(axis: str, name: str, known: dict[str, Any]) -> Any:
 
 def inner_model(spec: Spec) -> dict[str, Any]:
     """The inner model: its "hidden" layers, whether it has a "bias", and whether "residual_norm"."""
-    given: Any = spec["inner"]
-    model: Any = named("inner", given, INNER_MODELS) if isinstance(given, str) else given
-    return {"bias": True, "residual_norm": True} | ({"hidden": model} if isinstance(model, list) else model)
+    given = spec["inner"]
+    return named("inner", given, INNER_MODELS) if isinstance(given, str) else given
 
 
 def forward(spec: Spec, norm: Arrays, W: Arrays, x: Array) -> tuple[Array, list[tuple[Array, Array]]]:

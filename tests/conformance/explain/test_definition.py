@@ -144,7 +144,8 @@ def test_a_bare_linear_model_is_linear_attention():
 )
 def test_what_the_definition_does_not_know_is_refused(axis, name):
     problem = case_of("layer", "mlp").problem()
-    spec = json.loads(problem.spec.to_json()) | ({"inner": [{"expansion": 1, "activation": name}]} if axis == "activation" else {axis: name})
+    spec = json.loads(problem.spec.to_json())
+    spec |= {"inner": definition.LINEAR | {"hidden": [{"expansion": 1, "activation": name}]}} if axis == "activation" else {axis: name}
     with pytest.raises(ValueError, match=rf"^{axis}: got '{name}'; expected one of \["):
         definition.layer(spec, problem.params, *problem.inputs)
 
