@@ -146,6 +146,14 @@ def test_a_distributions_own_check_says_what_is_missing(folder):
     assert "device_backend" in sys.modules
 
 
+def test_to_find_one_backend_runs_no_check_of_another(folder):
+    module(folder, "their_check", "def missing(): return 'no device: plug one in'")
+    distribution(folder, "their", [("theirs", "their_backend:BACKEND")], checks=[("theirs", "their_check:missing")])
+    get_backend("numpy")
+    assert "their_check" not in sys.modules
+    assert not backends()["theirs"].available
+
+
 @pytest.mark.parametrize(
     ("source", "error"),
     [

@@ -49,9 +49,10 @@ def peers() -> dict[str, BackendInfo]:
     return _registered(PEERS, {})
 
 
-def _registered(group: str, built_in: dict[str, str]) -> dict[str, BackendInfo]:
+def _registered(group: str, built_in: dict[str, str], only: str | None = None) -> dict[str, BackendInfo]:
     found = {name: BackendInfo(name, target) for name, target in built_in.items()}
-    for entry in sorted(importlib.metadata.entry_points(group=group)):
+    entries = importlib.metadata.entry_points(group=group)
+    for entry in sorted(entries if only is None else entries.select(name=only)):
         known = found.get(entry.name)
         if known is None:
             found[entry.name] = BackendInfo(entry.name, entry.value, _missing(entry) or _unmet(entry))
@@ -68,10 +69,12 @@ def get_backend(name: str) -> Backend:
     """
     if ":" in name:
         return _load(name, BackendInfo(name, name))
-    known = peers() | backends()
-    if name not in known:
-        raise InvalidInput("backend", got=repr(name), expected=f"one of {sorted(known)} or 'package.module:OBJECT'", fix="use one of these")
-    info = known[name]
+    # Of that name alone: whether others can be used is asked of their distributions' own code, and takes time.
+    found = _registered(PEERS, {}, only=name) | _registered(GROUP, _BUILT_IN, only=name)
+    if name not in found:
+        known = sorted(peers() | backends())
+        raise InvalidInput("backend", got=repr(name), expected=f"one of {known} or 'package.module:OBJECT'", fix="use one of these")
+    info = found[name]
     if not info.available:
         got, _, fix = info.reason.rpartition(": ")
         raise BackendUnavailable(name, got=got, expected="everything it needs", fix=fix)
