@@ -1,4 +1,4 @@
-"""The command line: ``ttt conform``, ``ttt diff``, ``ttt backends`` and ``ttt vectors``."""
+"""The command line: ``ttt conform``, ``ttt diff``, ``ttt backends``, ``ttt bench`` and ``ttt vectors``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.text import Text
 from tttcore import BackendUnavailable, InvalidInput, backends, get_backend
 from tttcore.backend import peers
 
+from .bench.command import run_bench
 from .matrix import Cell, Effort, cells
 from .peers.known import known_differences
 from .processes import conform_in_processes
@@ -24,6 +25,7 @@ from .vectors.commands import vectors_app
 
 app = typer.Typer(help="Test-Time-Training layers: which backends are here, and whether they are right.", no_args_is_help=True)
 app.add_typer(vectors_app, name="vectors")
+app.command("bench")(run_bench)
 HELD, BROKEN, USAGE = 0, 1, 2
 
 
