@@ -30,7 +30,7 @@ def shares(laws: Mapping[str, Mapping[str, float]], path: Path) -> None:
     axes.set_xlim(LEAST / 1.5, 2)
     axes.set_yticks(places, names)
     axes.set_xlabel("share of its allowance that the worst comparison of a draw used")
-    _finish(axes, path, columns=5)
+    finish(axes, path, columns=5)
 
 
 def safety(rows: Mapping[str, Mapping[str, float]], path: Path) -> None:
@@ -55,7 +55,7 @@ def safety(rows: Mapping[str, Mapping[str, float]], path: Path) -> None:
         axes.set_xlim(0.1, 40)
         axes.set_title(dtype, fontsize=10)
         axes.set_xlabel("SAFETY (leftmost: 0)")
-        _finish(axes)
+        finish(axes)
     both[0].set_ylabel("share of arrays that need more")
     figure.savefig(path, dpi=150)
     plt.close(figure)
@@ -70,10 +70,10 @@ def power(rows: Mapping[str, Mapping[str, Any]], path: Path, shown: int = 20) ->
     axes.set_xlim(0, 1.02)
     axes.set_ylim(-0.7, shown - 0.3)
     axes.set_xlabel(f"found by one draw, in the best cell of its law: the {shown} hardest of {len(rows)} mutants")
-    _finish(axes, path)
+    finish(axes, path)
 
 
-def _finish(axes: Axes, path: Path | None = None, columns: int = 0) -> None:
+def finish(axes: Axes, path: Path | None = None, columns: int = 0) -> None:
     """Grid and legend (above, in columns, if told), and the file."""
     axes.grid(visible=True, color="#e2e8f0", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -1,0 +1,63 @@
+"""A run: every contender checked once, then timed at every shape; whatever one of them throws is a finding about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+from ttt_conformance.bench.check import WrongAnswer
+from ttt_conformance.bench.workload import Workload
+from tttcore import Unsupported
+
+from . import measure
+from .check import Checked, check
+from .contenders import Contender
+from .record import FAILED, NO_BACKWARD, NOT_CLAIMED, PASSES, WRONG, Result
+
+Found = TypeVar("Found")
+Measure = Callable[[Contender, Workload, str], measure.Measured]
+MEASURES: dict[str, Measure] = {"forward": measure.forward, "both": measure.both}
+
+
+def run(contender: Contender, workloads: Sequence[Workload], passes: Sequence[str], device: str) -> Iterator[Result]:
+    """Its results, as they come, in the order of shapes and passes."""
+    first = dataclasses.replace(workloads[0], batch=2, tokens=max(workload.tokens for workload in workloads))
+    found = _tried(lambda: check(contender, first, device, backward="both" in passes))
+    for workload in workloads:
+        for name in (name for name in PASSES if name in passes):
+            blank = Result(contender.name, contender.computes, contender.ours, contender.by, workload.batch, workload.tokens, name)
+            if not isinstance(found, Checked):
+                yield dataclasses.replace(blank, status=found[0], message=found[1])
+            elif name == "both" and found.gradient_error is None:
+                yield dataclasses.replace(blank, status=NO_BACKWARD, message=found.without)
+            else:
+                error = found.error if name == "forward" else found.gradient_error
+                yield _timed(dataclasses.replace(blank, error=error), contender, workload, device)
+
+
+def _timed(blank: Result, contender: Contender, workload: Workload, device: str) -> Result:
+    got = _tried(lambda: MEASURES[blank.passes](contender, workload, device))
+    gc.collect()
+    if device != "cpu":
+        torch.cuda.empty_cache()
+    if isinstance(got, measure.Measured):
+        return dataclasses.replace(blank, timing=got.timing, floor_bytes=got.floor_bytes, peak_bytes=got.peak_bytes)
+    status, message = got
+    return dataclasses.replace(blank, status=status, message=message)
+
+
+def _tried(call: Callable[[], Found]) -> Found | tuple[str, str]:
+    """What the call returns, or a status and why."""
+    try:
+        return call()
+    except WrongAnswer as error:
+        return WRONG, str(error)
+    except Unsupported as error:
+        return NOT_CLAIMED, str(error)
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        return FAILED, f"{type(error).__name__}: {lines[0][:200]}"
