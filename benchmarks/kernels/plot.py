@@ -12,7 +12,7 @@ from .table import fastest
 
 TITLES = {"forward": "forward", "both": "forward and backward"}
 OURS = ("#2b6cb0", "#1a365d")
-THEIRS = ("#c53030", "#dd6b20", "#a0aec0", "#718096", "#b7791f")
+THEIRS = ("#c53030", "#dd6b20", "#38a169", "#805ad5", "#718096")
 
 
 def plot(record: Record, path: Path) -> None:

@@ -103,11 +103,12 @@ def _notes(record: Record) -> Iterator[str]:
         checked.setdefault(result.by, []).append(result.name)
     for by, names in checked.items():
         yield f"checked by {by}: {'; '.join(dict.fromkeys(names))}"
-    yield from dict.fromkeys(_missing(result) for result in record.results if result.status != TIMED)
-
-
-def _missing(result: Result) -> str:
-    return f"{result.name}, {SHORT[result.passes]}: {result.status}. {result.message}".rstrip()
+    missing: dict[tuple[str, str, str], list[str]] = {}
+    for result in record.results:
+        if result.status != TIMED:
+            missing.setdefault((result.name, result.status, result.message), []).append(SHORT[result.passes])
+    for (name, status, message), passes in missing.items():
+        yield f"{name}, {', '.join(dict.fromkeys(passes))}: {status}. {message}".rstrip()
 
 
 def three(number: float) -> str:

@@ -1,0 +1,186 @@
+"""The kernels as one differentiable PyTorch operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..layout import Layout, operands, padded, saved_dtype, tile
+from .readout import readout
+from .readout_backward import readout_backward
+from .reverse_scan import reverse_scan
+from .scan import scan
+from .training_backward import training_backward
+
+Tensors = list[Tensor]
+
+
+def linear(
+    tokens: Sequence[Tensor], weights: Sequence[Tensor], learned: Sequence[Tensor], offsets: Sequence[Tensor] | None, layout: Layout, eps: float
+) -> tuple[Tensor, Tensors, Tensors]:
+    """(y, [W, b] after each sequence's last whole mini-batch, [S_W, S_b] of the open one), differentiable in every floating-point argument.
+
+    tokens: q, k, v ``[N, H, D]`` and ℓ ``[N, H]``; weights: W ``[R, H, D, D]``, b ``[R, H, 1, D]``; learned: s ``[K]``, γ, β ``[H, D]``; offsets,
+    if any: E of training rows and read-outs ``[R, K, H, D]``, by slots of the first mini-batch; all float32 but the tokens.
+    """
+    offset_k, offset_q = offsets or (None, None)
+    places = (layout.start, layout.length, layout.phase, layout.first, layout.row, layout.longest, layout.blocks, layout.total)
+    y, W, b, S_W, S_b, *_ = forward(*tokens, *weights, *learned, offset_k, offset_q, *places, eps)
+    return y, [W, b], [S_W, S_b]
+
+
+def constants(q: Tensor, size: int) -> dict[str, Any]:
+    """The kernels' compile-time arguments for tokens q and K = ``size``."""
+    width = q.shape[-1]
+    shape = {"K": size, "D": width, "R": tile(size), "D_PAD": padded(width)}
+    return shape | operands(q.dtype) | {"num_warps": 4 if width <= 64 else 8, "num_stages": 1}
+
+
+@torch.library.custom_op("tttcore::linear", mutates_args=())
+def forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lr: Tensor,
+    W: Tensor,
+    b: Tensor,
+    scale: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    offset_k: Tensor | None,
+    offset_q: Tensor | None,
+    start: Tensor | None,
+    length: Tensor | None,
+    phase: Tensor | None,
+    first: Tensor | None,
+    row: Tensor | None,
+    longest: int,
+    blocks: int,
+    total: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(y, W, b, S_W, S_b) as ``linear`` says, and what the backward pass needs: G ``[N, H, D]``, and W, b at the starts of blocks."""
+    outputs = y, W_end, b_end, S_W, S_b, G, Ws, bs = empty(q, W, b, total)
+    S_W.zero_()
+    S_b.zero_()
+    heads, options = q.shape[1], constants(q, scale.shape[0])
+    inputs = (scale, gamma, beta, start, length, phase, first)
+    with torch.cuda.device_of(q):
+        scan[heads, W.shape[0]](
+            k, v, lr, offset_k, W, b, *inputs, G, Ws, bs, W_end, b_end, W.stride(0), b.stride(0), longest, blocks, heads, eps, **options, STAGES=2
+        )
+        if total:
+            readout[heads, total](q, k, lr, G, Ws, bs, offset_q, *inputs, row, y, S_W, S_b, longest, blocks, heads, eps, **options)
+    return outputs
+
+
+@forward.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, W: Tensor, b: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    return empty(q, W, b, others[-2])
+
+
+def empty(q: Tensor, W: Tensor, b: Tensor, total: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Room for the operator's results."""
+    W_end, b_end, S_W, S_b = (x.new_empty(x.shape) for x in (W, b, W, b))
+    G = q.new_empty(q.shape, dtype=saved_dtype(q.dtype))
+    return q.new_empty(q.shape), W_end, b_end, S_W, S_b, G, W.new_empty((total, *W.shape[1:]), dtype=G.dtype), b.new_empty((total, *b.shape[1:]))
+
+
+@torch.library.custom_op("tttcore::linear_backward", mutates_args=())
+def backward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lr: Tensor,
+    scale: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    offset_k: Tensor | None,
+    offset_q: Tensor | None,
+    start: Tensor | None,
+    length: Tensor | None,
+    phase: Tensor | None,
+    first: Tensor | None,
+    row: Tensor | None,
+    G: Tensor,
+    Ws: Tensor,
+    bs: Tensor,
+    dy: Tensor,
+    dW_end: Tensor,
+    db_end: Tensor,
+    dS_W: Tensor,
+    dS_b: Tensor,
+    longest: int,
+    blocks: int,
+    total: int,
+    eps: float,
+) -> Tensors:
+    """Cotangents of q, k, v, ℓ, W, b, s, γ, β and, empty if not given, of both offsets."""
+    rows, (heads, width), size = dW_end.shape[0], q.shape[1:], scale.shape[0]
+    options = constants(q, size)
+    results = empty_backward(q, k, v, lr, dW_end, db_end, scale, gamma, beta, offset_k, offset_q)
+    dq, dk, dv, dlr, dW, db, dscale, dgamma, dbeta, doffset_k, doffset_q = results
+    dG, normed, dz, p = (torch.empty_like(G) for _ in range(4))
+    rstd = lr.new_empty(lr.shape, dtype=torch.float32)
+    dWs, dbs = torch.empty_like(Ws), torch.empty_like(bs)
+    dscales, dgammas, dbetas = scale.new_empty(total, heads, size), gamma.new_empty(total, heads, width), beta.new_empty(total, heads, width)
+    where, extent = (start, length, phase, first), (longest, blocks, heads)
+    doffset_k, doffset_q = (None if x is None else dx.zero_() for x, dx in ((offset_k, doffset_k), (offset_q, doffset_q)))
+    with torch.cuda.device_of(q):
+        if total:
+            readout_backward[heads, total](
+                *(q, k, lr, G, Ws, bs, offset_k, offset_q, scale, gamma, *where, row, dy, dS_W, dS_b, dq, dk, dG, normed, rstd, dWs, dbs, doffset_q),
+                *(dscales, dgammas, dbetas, *extent, eps),
+                **options | {"K_PAD": padded(size)},
+            )
+        reverse_scan[heads, rows](
+            *(k, v, lr, scale, gamma, beta, *where, dG, normed, rstd, dWs, dbs, dW_end, db_end, dz, p, dlr, dW, db, *extent),
+            **options | {"STAGES": 1},
+        )
+        if total:
+            training_backward[heads, total](
+                *(k, v, lr, G, Ws, scale, gamma, beta, *where, row, normed, dz, p, dWs, dbs, dk, dv, doffset_k, dscales, dgammas, dbetas, *extent),
+                **options,
+            )
+    dscale.copy_(dscales.sum((0, 1)))
+    dgamma.copy_(dgammas.sum(0))
+    dbeta.copy_(dbetas.sum(0))
+    return results
+
+
+@backward.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, scale: Tensor, gamma: Tensor, beta: Tensor, *others: Any) -> Tensors:
+    offset_k, offset_q, dW_end, db_end = others[0], others[1], others[11], others[12]
+    return empty_backward(q, k, v, lr, dW_end, db_end, scale, gamma, beta, offset_k, offset_q)
+
+
+def empty_backward(*like: Tensor | None) -> Tensors:
+    """Room for the cotangents of these, nothing for None."""
+    given = next(x for x in like if x is not None)
+    return [given.new_empty(0) if x is None else x.new_empty(x.shape) for x in like]
+
+
+def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    """Keep what the backward pass needs: the tokens, their gradients G and the weights at the starts of blocks."""
+    q, k, v, lr, W, b, *others, longest, blocks, total, eps = inputs
+    saved = output[5:]
+    ctx.mark_non_differentiable(*saved)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(q, k, v, lr, *others, *saved)
+    ctx.ends, ctx.extent = (W.shape, b.shape), (longest, blocks, total, eps)
+
+
+def derive(ctx: Any, dy: Tensor | None, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Cotangents of the operator's inputs."""
+    q, *saved, bs = ctx.saved_tensors
+    dy = torch.zeros_like(q) if dy is None else dy.contiguous()
+    ends = (bs.new_zeros(shape) if x is None else x.contiguous() for x, shape in zip(cotangents[:4], 2 * ctx.ends, strict=True))
+    found = backward(q, *saved, bs, dy, *ends, *ctx.extent)
+    offsets = (None if given is None else x for given, x in zip(saved[6:8], found[9:], strict=True))
+    return (*found[:9], *offsets, *(None for _ in range(9)))
+
+
+forward.register_autograd(derive, setup_context=save)

@@ -1,0 +1,90 @@
+"""The parallel part of the forward pass: all outputs, from the gradients and the weights at the blocks' starts."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .tiles import block_of, centre, dot, readers, rstd, sequence, slots
+
+
+@triton.jit
+def readout(
+    q_ptr,
+    k_ptr,
+    lr_ptr,
+    G_ptr,
+    Ws_ptr,
+    bs_ptr,
+    offset_ptr,
+    scale_ptr,
+    gamma_ptr,
+    beta_ptr,
+    start_ptr,
+    length_ptr,
+    phase_ptr,
+    first_ptr,
+    row_ptr,
+    y_ptr,
+    S_W_ptr,
+    S_b_ptr,
+    longest,
+    blocks,
+    H,
+    eps,
+    K: tl.constexpr,
+    D: tl.constexpr,
+    R: tl.constexpr,
+    D_PAD: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """One program for a head (axis 0) of a block (axis 1): y of its tokens and, from a sequence's last block, the sums S_W, S_b.
+
+    With M_ij the factor with which i reads j (docs/mathematics.md, equation 15):
+
+        Z̄ = QW + b + E − (M diag(ℓ) ⊙ (QKᵀ + 1)) G        Y = Q + LN(Z̄)
+        S_W = Kᵀ diag(ℓ) G        S_b = 1ᵀ diag(ℓ) G        over the mini-batch that the sequence leaves open, if any
+
+    Shapes as in ``scan``; q, y ``[N, H, D]``, S_W ``[R, H, D, D]``, S_b ``[R, H, D]``.
+    """
+    head = tl.program_id(0)
+    place = tl.program_id(1)
+    row, n = block_of(place, blocks, first_ptr, row_ptr)
+    start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)
+    count = tl.cdiv(phase + length, R // K * K)
+    if n >= count:
+        return
+    d = tl.arange(0, D_PAD)
+    real = (d < D)[None, :]
+    square = (d < D)[:, None] & real
+    matrix, vector = d[:, None] * D + d[None, :], d[None, :]
+    i, valid = slots(n, length, phase, K, R)
+    inside = valid[:, None] & real
+    token = (start + n * (R // K * K) - phase).to(tl.int64) * H + head
+    tile = i[:, None] * (H * D) + vector
+    q = tl.load(q_ptr + token * D + tile, inside, 0.0)
+    k = tl.load(k_ptr + token * D + tile, inside, 0.0)
+    G = tl.load(G_ptr + token * D + tile, inside, 0.0)
+    lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
+    at = place.to(tl.int64) * H + head
+    W = tl.load(Ws_ptr + at * D * D + matrix, square, 0.0)
+    b = tl.load(bs_ptr + at * D + vector, real, 0.0)
+
+    M = readers(scale_ptr, tl.load(scale_ptr + K - 1), K, R) * lr[None, :] * (dot(q, tl.trans(k), DOT, PRECISION) + 1)
+    z = dot(q, W, DOT, PRECISION) + b - dot(M, G, DOT, PRECISION)
+    if offset_ptr is not None:
+        slot = row.to(tl.int64) * K * H * D + head * D
+        z += tl.load(offset_ptr + slot + tile, inside & (i < K)[:, None] & (n == 0), 0.0)
+    z, _ = centre(z, real, D)
+    gamma = tl.load(gamma_ptr + head * D + vector, real, 0.0)
+    beta = tl.load(beta_ptr + head * D + vector, real, 0.0)
+    y = q.to(tl.float32) + gamma * (z * rstd(z, D, eps)) + beta
+    tl.store(y_ptr + token * D + tile, y, inside)
+
+    whole = (phase + length) // K * K
+    if (n == count - 1) & (whole < phase + length):
+        open = tl.where(n * (R // K * K) + i >= whole, lr, 0.0)[:, None] * G.to(tl.float32)
+        end = row.to(tl.int64) * H + head
+        tl.store(S_W_ptr + end * D * D + matrix, dot(tl.trans(k), open, DOT, PRECISION), square)
+        tl.store(S_b_ptr + end * D + vector, tl.sum(open, 0)[None, :], real)

@@ -1,0 +1,137 @@
+"""The parallel part of the backward pass that comes first: through the read-outs, down to what the reverse scan needs."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .tiles import block_of, centre, dot, earlier, readers, rstd, sequence, slots
+
+
+@triton.jit
+def readout_backward(
+    q_ptr,
+    k_ptr,
+    lr_ptr,
+    G_ptr,
+    Ws_ptr,
+    bs_ptr,
+    offset_k_ptr,
+    offset_q_ptr,
+    scale_ptr,
+    gamma_ptr,
+    start_ptr,
+    length_ptr,
+    phase_ptr,
+    first_ptr,
+    row_ptr,
+    dy_ptr,
+    dS_W_ptr,
+    dS_b_ptr,
+    dq_ptr,
+    dk_ptr,
+    dG_ptr,
+    normed_ptr,
+    rstd_ptr,
+    dW_ptr,
+    db_ptr,
+    doffset_ptr,
+    dscale_ptr,
+    dgamma_ptr,
+    dbeta_ptr,
+    longest,
+    blocks,
+    H,
+    eps,
+    K: tl.constexpr,
+    D: tl.constexpr,
+    R: tl.constexpr,
+    K_PAD: tl.constexpr,
+    D_PAD: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """One program for a head (axis 0) of a block (axis 1). With ΔZ̄ the cotangent of Z̄ through LN, and matrices as in ``readout`` and ``scan``:
+
+        ΔQ = ΔY + ΔZ̄ Wᵀ − (M diag(ℓ) ⊙ ΔZ̄Gᵀ) K      ΔK = −(M diag(ℓ) ⊙ ΔZ̄Gᵀ)ᵀ Q      ΔW = QᵀΔZ̄      Δb = 1ᵀΔZ̄      ΔE = ΔZ̄
+        ΔG = −(M ⊙ (QKᵀ + 1))ᵀ ΔZ̄, not yet times ℓ
+
+    plus ΔG += KΔS_W + ΔS_b and ΔK += diag(ℓ) GΔS_Wᵀ over the open mini-batch. K's and G's are parts: the training rows add theirs later. Also
+    Ẑ ``[N, H, D]`` and r ``[N, H]`` of the training rows, recomputed, and this block's part of Δs ``[blocks, H, K]``, Δγ and Δβ
+    ``[blocks, H, D]``.
+    """
+    head = tl.program_id(0)
+    place = tl.program_id(1)
+    row, n = block_of(place, blocks, first_ptr, row_ptr)
+    start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)
+    count = tl.cdiv(phase + length, R // K * K)
+    d, s = tl.arange(0, D_PAD), tl.arange(0, K_PAD)
+    real = (d < D)[None, :]
+    square = (d < D)[:, None] & real
+    matrix, vector = d[:, None] * D + d[None, :], d[None, :]
+    i, valid = slots(n, length, phase, K, R)
+    inside = valid[:, None] & real
+    token = (start + n * (R // K * K) - phase).to(tl.int64) * H + head
+    tile = i[:, None] * (H * D) + vector
+    at = place.to(tl.int64) * H + head
+    k = tl.load(k_ptr + token * D + tile, inside, 0.0)
+    G = tl.load(G_ptr + token * D + tile, inside, 0.0)
+    lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
+    W = tl.load(Ws_ptr + at * D * D + matrix, square & (n < count), 0.0)
+    b = tl.load(bs_ptr + at * D + vector, real & (n < count), 0.0)
+    last = tl.load(scale_ptr + K - 1)
+    slot = row.to(tl.int64) * K * H * D + head * D
+    opening = inside & (i < K)[:, None] & (n == 0)
+
+    C = tl.where(earlier(K, R), (last * lr)[None, :], 0.0) * (dot(k, tl.trans(k), DOT, PRECISION) + 1)
+    z = dot(k, W, DOT, PRECISION) + b - dot(C, G, DOT, PRECISION)
+    if offset_k_ptr is not None:
+        z += tl.load(offset_k_ptr + slot + tile, opening, 0.0)
+    z, _ = centre(z, real, D)
+    r = rstd(z, D, eps)
+    tl.store(normed_ptr + token * D + tile, z * r, inside)
+    tl.store(rstd_ptr + token + i[:, None] * H, r, valid[:, None])
+
+    q = tl.load(q_ptr + token * D + tile, inside, 0.0)
+    dy = tl.load(dy_ptr + token * D + tile, inside, 0.0).to(tl.float32)
+    gamma = tl.load(gamma_ptr + head * D + vector, real, 0.0)
+    factors = readers(scale_ptr, last, K, R)
+    similar = dot(q, tl.trans(k), DOT, PRECISION) + 1
+    z = dot(q, W, DOT, PRECISION) + b - dot(factors * lr[None, :] * similar, G, DOT, PRECISION)
+    if offset_q_ptr is not None:
+        z += tl.load(offset_q_ptr + slot + tile, opening, 0.0)
+    z, _ = centre(z, real, D)
+    r = rstd(z, D, eps)
+    z *= r
+    dz, _ = centre(dy * gamma, real, D)
+    dz = r * (dz - z * (tl.sum(dz * z, 1)[:, None] / D))
+    tl.store(dgamma_ptr + at * D + vector, tl.sum(dy * z, 0)[None, :], real)
+    tl.store(dbeta_ptr + at * D + vector, tl.sum(dy, 0)[None, :], real)
+    if doffset_ptr is not None:
+        tl.store(doffset_ptr + slot + tile, dz, opening)
+
+    tl.store(dW_ptr + at * D * D + matrix, dot(tl.trans(q), dz, DOT, PRECISION), square)
+    tl.store(db_ptr + at * D + vector, tl.sum(dz, 0)[None, :], real)
+    dG = -dot(tl.trans(factors * similar), dz, DOT, PRECISION)
+    along = dot(dz, tl.trans(G), DOT, PRECISION)
+    dM = -lr[None, :] * similar * along
+    dscale = tl.sum(tl.where(earlier(K, R), dM, 0.0))
+    own = tl.sum(tl.where((i[None, :] // K == i[:, None] // K) & (i[None, :] <= i[:, None]), dM, 0.0), 1)
+    own = tl.sum(tl.where((i % K)[:, None] == s[None, :], own[:, None], 0.0), 0)
+    tl.store(dscale_ptr + at * K + s, own + tl.where(s == K - 1, dscale, 0.0), s < K)
+    read = factors * lr[None, :] * along
+    dq = dy + dot(dz, tl.trans(W), DOT, PRECISION) - dot(read, k, DOT, PRECISION)
+    tl.store(dq_ptr + token * D + tile, dq, inside)
+    dk = -dot(tl.trans(read), q, DOT, PRECISION)
+
+    whole = (phase + length) // K * K
+    if (n == count - 1) & (whole < phase + length):
+        end = row.to(tl.int64) * H + head
+        open = (n * (R // K * K) + i >= whole)[:, None]
+        dS_W = tl.load(dS_W_ptr + end * D * D + matrix, square, 0.0)
+        dS_b = tl.load(dS_b_ptr + end * D + vector, real, 0.0)
+        dG += tl.where(open, dot(k, dS_W, DOT, PRECISION) + dS_b, 0.0)
+        dk += tl.where(open, lr[:, None] * dot(G, tl.trans(dS_W), DOT, PRECISION), 0.0)
+    dG, _ = centre(dG, real, D)
+    tl.store(dG_ptr + token * D + tile, dG, inside)
+    tl.store(dk_ptr + token * D + tile, dk, inside)

@@ -1,0 +1,108 @@
+"""The sequential part of the forward pass: gradients of all tokens, and the weights at the start of every block."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .tiles import centre, dot, earlier, loss_gradient, sequence, slots, writers
+
+
+@triton.jit
+def scan(
+    k_ptr,
+    v_ptr,
+    lr_ptr,
+    offset_ptr,
+    W_ptr,
+    b_ptr,
+    scale_ptr,
+    gamma_ptr,
+    beta_ptr,
+    start_ptr,
+    length_ptr,
+    phase_ptr,
+    first_ptr,
+    G_ptr,
+    Ws_ptr,
+    bs_ptr,
+    W_end_ptr,
+    b_end_ptr,
+    W_stride,
+    b_stride,
+    longest,
+    blocks,
+    H,
+    eps,
+    K: tl.constexpr,
+    D: tl.constexpr,
+    R: tl.constexpr,
+    D_PAD: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    """One program for a head (axis 0) of a sequence (axis 1): G of its tokens, W, b at its blocks' starts and after its last whole mini-batch.
+
+    With X, V the rows of a block of R // K mini-batches, C_ij = s_{K−1} ℓ_j where j is of an earlier mini-batch than i, else 0
+    (docs/mathematics.md, equation 13, on the LN-centred state of section 8):
+
+        Z = XW + b + E − (C ⊙ (XXᵀ + 1)) G        G = LN*(Z; X + LN(Z) − V)
+        W ← W − s_{K−1} Xᵀ diag(ℓ) G              b ← b − s_{K−1} 1ᵀ diag(ℓ) G        over whole mini-batches
+
+    C is strictly lower triangular by mini-batches, so iterating the first line from G = 0 is exact after as many steps as there are mini-batches,
+    and needs no rows taken out of a tile. E (``offset``) is for the slots of the first mini-batch only, see ``inner``.
+
+    k, v, G ``[N, H, D]``, ℓ ``[N, H]``, E ``[R, K, H, D]``, W ``[R, H, D, D]``, b ``[R, H, D]``, s ``[K]``, γ, β ``[H, D]``; all but k, v, ℓ and
+    G float32; at blocks' starts Ws ``[blocks, H, D, D]`` and bs ``[blocks, H, D]``, centred.
+    """
+    head, row = tl.program_id(0), tl.program_id(1)
+    start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)
+    first = row * blocks
+    if first_ptr is not None:
+        first = tl.load(first_ptr + row)
+    d = tl.arange(0, D_PAD)
+    real = (d < D)[None, :]
+    square = (d < D)[:, None] & real
+    matrix, vector = d[:, None] * D + d[None, :], d[None, :]
+    last = tl.load(scale_ptr + K - 1)
+    W, W_mean = centre(tl.load(W_ptr + row.to(tl.int64) * W_stride + head * D * D + matrix, square, 0.0), real, D)
+    b, b_mean = centre(tl.load(b_ptr + row.to(tl.int64) * b_stride + head * D + vector, real, 0.0), real, D)
+
+    for n in tl.range(0, tl.cdiv(phase + length, R // K * K), num_stages=STAGES):
+        i, valid = slots(n, length, phase, K, R)
+        inside = valid[:, None] & real
+        token = (start + n * (R // K * K) - phase).to(tl.int64) * H + head
+        tile = i[:, None] * (H * D) + vector
+        x = tl.load(k_ptr + token * D + tile, inside, 0.0)
+        target = tl.load(v_ptr + token * D + tile, inside, 0.0).to(tl.float32) - x.to(tl.float32)
+        lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
+        place = (first + n).to(tl.int64) * H + head
+        tl.store(Ws_ptr + place * D * D + matrix, W, square)
+        tl.store(bs_ptr + place * D + vector, b, real)
+
+        z = dot(x, W, DOT, PRECISION) + b
+        if offset_ptr is not None:
+            slot = row.to(tl.int64) * K * H * D + head * D
+            z += tl.load(offset_ptr + slot + tile, inside & (i < K)[:, None] & (n == 0), 0.0)
+        gamma = tl.load(gamma_ptr + head * D + vector, real, 0.0)
+        beta = tl.load(beta_ptr + head * D + vector, real, 0.0)
+        u = gamma * (beta - target)
+        G = loss_gradient(z, u, gamma, real, D, eps)
+        if R // K > 1:
+            C = tl.where(earlier(K, R), (-last * lr)[None, :], 0.0) * (dot(x, tl.trans(x), DOT, PRECISION) + 1)
+            if R // K <= 4:
+                for _ in tl.static_range(R // K - 1):
+                    G = loss_gradient(tl.dot(C.to(DOT), G.to(DOT), z, input_precision=PRECISION), u, gamma, real, D, eps)
+            else:
+                for _ in range(R // K - 1):
+                    G = loss_gradient(tl.dot(C.to(DOT), G.to(DOT), z, input_precision=PRECISION), u, gamma, real, D, eps)
+        tl.store(G_ptr + token * D + tile, G, inside)
+
+        written = tl.where(writers(n, length, phase, i, K, R), -last * lr, 0.0)[:, None] * G
+        W = tl.dot(tl.trans(x).to(DOT), written.to(DOT), W, input_precision=PRECISION)
+        b += tl.sum(written, 0)[None, :]
+
+    end = row.to(tl.int64) * H + head
+    tl.store(W_end_ptr + end * D * D + matrix, W + W_mean[:, None], square)
+    tl.store(b_end_ptr + end * D + vector, b + b_mean[:, None], real)

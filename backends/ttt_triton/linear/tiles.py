@@ -1,0 +1,99 @@
+"""What every kernel of this package starts with: which tokens a block holds, how they are weighed, and LayerNorm on centred rows."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def sequence(row, longest, start_ptr, length_ptr, phase_ptr):
+    """(first token, tokens, place of the first one in its mini-batch) of sequence ``row``.
+
+    Without pointers sequences lie ``longest`` tokens apart, are as long, and begin at a border.
+    """
+    start, length, phase = row * longest, longest, 0
+    if start_ptr is not None:
+        start = tl.load(start_ptr + row)
+    if length_ptr is not None:
+        length = tl.load(length_ptr + row)
+    if phase_ptr is not None:
+        phase = tl.load(phase_ptr + row)
+    return start, length, phase
+
+
+@triton.jit
+def block_of(place, blocks, first_ptr, row_ptr):
+    """(sequence, block within it) of the block at ``place`` among those of all sequences, ``blocks`` each where there are no pointers."""
+    row, n = place // blocks, place % blocks
+    if first_ptr is not None:
+        row = tl.load(row_ptr + place)
+        n = place - tl.load(first_ptr + row)
+    return row, n
+
+
+@triton.jit
+def slots(n, length, phase, K: tl.constexpr, R: tl.constexpr):
+    """(slot in the block, whether it holds a token) of the R rows of a tile: block n has R // K whole mini-batches, rows past them are empty."""
+    i = tl.arange(0, R)
+    place = n * (R // K * K) + i - phase
+    return i, (i < R // K * K) & (place >= 0) & (place < length)
+
+
+@triton.jit
+def writers(n, length, phase, i, K: tl.constexpr, R: tl.constexpr):
+    """Whether the mini-batch of each row is complete within this call, so that its gradients reach the weights."""
+    return (n * (R // K) + i // K + 1) * K <= phase + length
+
+
+@triton.jit
+def earlier(K: tl.constexpr, R: tl.constexpr):
+    """[i, j] Whether row j belongs to an earlier mini-batch of the block than row i."""
+    i = tl.arange(0, R)
+    return (i[None, :] // K) < (i[:, None] // K)
+
+
+@triton.jit
+def readers(scale_ptr, last, K: tl.constexpr, R: tl.constexpr):
+    """[i, j] The factor with which row i reads what row j wrote, ℓ_j aside: s_{K−1} of earlier mini-batches, s_i of its own up to itself, else 0."""
+    i = tl.arange(0, R)
+    own = (i[None, :] // K == i[:, None] // K) & (i[None, :] <= i[:, None])
+    scale = tl.load(scale_ptr + i % K)
+    return tl.where(earlier(K, R), last, tl.where(own, scale[:, None], 0.0))
+
+
+@triton.jit
+def dot(a, b, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    """a b with operands in DOT, accumulated in float32."""
+    return tl.dot(a.to(DOT), b.to(DOT), input_precision=PRECISION)
+
+
+@triton.jit
+def columns(x, real, D: tl.constexpr):
+    """x with 0 in the columns past D, where there are any."""
+    if x.shape[1] != D:
+        x = tl.where(real, x, 0.0)
+    return x
+
+
+@triton.jit
+def centre(x, real, D: tl.constexpr):
+    """x less the mean of each row over its D real columns, and that mean; 0 in the other columns."""
+    mean = tl.sum(x, 1) / D
+    return columns(x - mean[:, None], real, D), mean
+
+
+@triton.jit
+def rstd(z, D: tl.constexpr, eps):
+    """r = 1/√(mean z² + ε) of centred rows."""
+    return tl.rsqrt(tl.sum(z * z, 1) / D + eps)[:, None]
+
+
+@triton.jit
+def loss_gradient(z, u, gamma, real, D: tl.constexpr, eps):
+    """G = ∂L/∂z of centred rows z, where u = γ(β − t) for the target t: equation (16) of docs/mathematics.md, its sums taken all at once."""
+    square = gamma * gamma
+    r = rstd(z, D, eps)
+    s1 = (r * tl.sum(square * z, 1)[:, None] + tl.sum(u, 1)[:, None]) / D
+    s2 = r * (r * tl.sum(square * z * z, 1)[:, None] + tl.sum(u * z, 1)[:, None]) / D
+    return columns(z * (square * (r * r) - r * r * s2) + (u * r - r * s1), real, D)

@@ -1,0 +1,101 @@
+"""The parallel part of the backward pass that comes last: from the training rows to k, v and the norm's parameters."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .tiles import block_of, dot, earlier, sequence, slots, writers
+
+
+@triton.jit
+def training_backward(
+    k_ptr,
+    v_ptr,
+    lr_ptr,
+    G_ptr,
+    Ws_ptr,
+    scale_ptr,
+    gamma_ptr,
+    beta_ptr,
+    start_ptr,
+    length_ptr,
+    phase_ptr,
+    first_ptr,
+    row_ptr,
+    normed_ptr,
+    dz_ptr,
+    p_ptr,
+    dWs_ptr,
+    dbs_ptr,
+    dk_ptr,
+    dv_ptr,
+    doffset_ptr,
+    dscale_ptr,
+    dgamma_ptr,
+    dbeta_ptr,
+    longest,
+    blocks,
+    H,
+    K: tl.constexpr,
+    D: tl.constexpr,
+    R: tl.constexpr,
+    D_PAD: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """One program for a head (axis 0) of a block (axis 1). With Λ the cotangent of W at the block's end, p that of e, C as in ``scan``:
+
+        ΔV = −γp        ΔK += γp + ΔZ Wᵀ − (C ⊙ ΔZGᵀ) K − (C ⊙ ΔZGᵀ)ᵀ K − s_{K−1} diag(ℓ) GΛᵀ       ΔE = ΔZ
+        Δγ += 1ᵀ(p ⊙ (2γẐ + β − V + K))        Δβ += 1ᵀ(γp)
+
+        Δs_{K−1} −= Σ ℓ ⊙ (KΛ + λ) ⊙ G + Σ ((KKᵀ + 1) ⊙ ΔZGᵀ) diag(ℓ), whole mini-batches and earlier ones alone
+
+    Δs ``[blocks, H, K]``, Δγ and Δβ ``[blocks, H, D]`` hold this block's parts, those of the read-outs already.
+    """
+    head = tl.program_id(0)
+    place = tl.program_id(1)
+    row, n = block_of(place, blocks, first_ptr, row_ptr)
+    start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)
+    count = tl.cdiv(phase + length, R // K * K)
+    d = tl.arange(0, D_PAD)
+    real = (d < D)[None, :]
+    square = (d < D)[:, None] & real & (n < count)
+    matrix, vector = d[:, None] * D + d[None, :], d[None, :]
+    i, valid = slots(n, length, phase, K, R)
+    inside = valid[:, None] & real
+    token = (start + n * (R // K * K) - phase).to(tl.int64) * H + head
+    tile = i[:, None] * (H * D) + vector
+    at = place.to(tl.int64) * H + head
+    gamma = tl.load(gamma_ptr + head * D + vector, real, 0.0)
+    beta = tl.load(beta_ptr + head * D + vector, real, 0.0)
+    k = tl.load(k_ptr + token * D + tile, inside, 0.0)
+    p = tl.load(p_ptr + token * D + tile, inside, 0.0).to(tl.float32)
+    target = tl.load(v_ptr + token * D + tile, inside, 0.0).to(tl.float32) - k.to(tl.float32)
+    normed = tl.load(normed_ptr + token * D + tile, inside, 0.0).to(tl.float32)
+    tl.store(dv_ptr + token * D + tile, -gamma * p, inside)
+    dgamma = tl.load(dgamma_ptr + at * D + vector, real, 0.0) + tl.sum(p * (2 * gamma * normed + beta - target), 0)[None, :]
+    tl.store(dgamma_ptr + at * D + vector, dgamma, real)
+    tl.store(dbeta_ptr + at * D + vector, tl.load(dbeta_ptr + at * D + vector, real, 0.0) + tl.sum(gamma * p, 0)[None, :], real)
+
+    lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
+    G = tl.load(G_ptr + token * D + tile, inside, 0.0)
+    dz = tl.load(dz_ptr + token * D + tile, inside, 0.0)
+    if doffset_ptr is not None:
+        slot = row.to(tl.int64) * K * H * D + head * D
+        tl.store(doffset_ptr + slot + tile, dz, inside & (i < K)[:, None] & (n == 0))
+    W = tl.load(Ws_ptr + at * D * D + matrix, square, 0.0)
+    dW = tl.load(dWs_ptr + at * D * D + matrix, square, 0.0)
+    last = tl.load(scale_ptr + K - 1)
+    dk = tl.load(dk_ptr + token * D + tile, inside, 0.0).to(tl.float32) + gamma * p + dot(dz, tl.trans(W), DOT, PRECISION)
+    db = tl.load(dbs_ptr + at * D + vector, real & (n < count), 0.0)
+    written = tl.where(writers(n, length, phase, i, K, R), lr, 0.0)[:, None] * dot(G, tl.trans(dW), DOT, PRECISION)
+    dscale = tl.sum(written * k.to(tl.float32)) + tl.sum(tl.where(writers(n, length, phase, i, K, R), lr, 0.0)[:, None] * G.to(tl.float32) * db)
+    dk -= last * written
+    if R // K > 1:
+        pairs = tl.where(tl.trans(earlier(K, R)), lr[:, None], 0.0) * dot(G, tl.trans(dz), DOT, PRECISION)
+        dscale += tl.sum(pairs * (dot(k, tl.trans(k), DOT, PRECISION) + 1))
+        pairs += tl.where(earlier(K, R), lr[None, :], 0.0) * dot(dz, tl.trans(G), DOT, PRECISION)
+        dk -= last * dot(pairs, k, DOT, PRECISION)
+    tl.store(dk_ptr + token * D + tile, dk, inside)
+    tl.store(dscale_ptr + at * K + K - 1, tl.load(dscale_ptr + at * K + K - 1) - dscale)
