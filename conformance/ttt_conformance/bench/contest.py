@@ -98,9 +98,11 @@ def alone(entry: Entry, workload: Workload, known: Truth, seconds: float) -> Row
 
 
 def contest(entry: Entry, workload: Workload, known: Truth, seconds: float) -> Row:
-    """Check the entry, then time it; whatever it throws is a finding about it."""
+    """Check the entry, then time it; whatever it throws is a finding about it. Claims come first: a dtype may be none to its library."""
     backend, blank = get_backend(entry.backend), Row(entry.backend, entry.form, TIMED)
+    x = known.problem.inputs[0]
     try:
+        backend.supports.check(entry.backend, workload.spec, x, form=entry.form, state=None, mask=None, cu_seqlens=None)
         blank = checked(backend, blank, known)
         return timed(backend, blank, workload, seconds)
     except WrongAnswer as error:

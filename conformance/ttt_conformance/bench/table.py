@@ -21,6 +21,8 @@ from .timing import Timing
 from .workload import Workload
 
 SCHEMA_VERSION = 1
+STEADY = 1.5
+"""Between the quantiles of 20 % and 80 % there is at most this factor, or the table says so."""
 PACKAGES = ("tttcore", "numpy", "torch", "jax", "triton")
 HEADS = ("forward", "f + b")
 PASSES: dict[str, Callable[[Row], Timing | None]] = {"forward": lambda row: row.forward, "forward and backward": lambda row: row.both}
@@ -38,7 +40,11 @@ def table(rows: Sequence[Row], workload: Workload, grad: bool) -> Group:
     for row in ranked:
         cells = [cell for name, of in shown.items() for cell in _cells(of(row), fastest[name], workload)]
         grid.add_row(Text(row.name), *cells, size(row.peak_bytes))
-    parts: list[Any] = [Text(f"{workload} · {processor()}"), *([grid] if ranked else []), *map(Text, _legend(ranked)), *map(Text, advice(rows, grad))]
+    parts: list[Any] = [
+        Text(f"{workload} · {processor()}"),
+        *([grid] if ranked else []),
+        *map(Text, [*_legend(ranked), *unsteady(ranked), *advice(rows, grad)]),
+    ]
     return Group(*parts, *_rest(rows))
 
 
@@ -47,6 +53,16 @@ def _legend(rows: Sequence[Row]) -> Iterator[str]:
         y, gradients = ([error for error in of if error is not None] for of in zip(*((row.error, row.gradient_error) for row in rows), strict=True))
         worst = f"{max(y):.0e} of y" + (f", {max(gradients):.0e} of gradients" if gradients else "")
         yield f"f + b: forward and backward; ×: of the fastest; memory: peak beyond the arguments; largest relative error, checked first: {worst}"
+
+
+def unsteady(rows: Sequence[Row]) -> Iterator[str]:
+    """A line for each time that is no property of the backend: much else went on, or too few repeats went in."""
+    for row in rows:
+        for name, of in PASSES.items():
+            found = of(row)
+            if found is not None and found.high > STEADY * found.low:
+                span = f"{short(found.low)} to {short(found.high)} ms in the middle of {found.repeats} repeats"
+                yield f"unsteady: {row.name}, {name}: {span}. Fix: stop what else runs on this machine, or pass more --seconds."
 
 
 def advice(rows: Sequence[Row], grad: bool) -> Iterator[str]:
@@ -107,8 +123,8 @@ def _cells(found: Timing | None, fastest: float, workload: Workload) -> tuple[st
 
 
 def short(number: float) -> str:
-    """Two digits, or three, or all that are before the point."""
-    return f"{number:.1f}" if number < 10 else f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+    """One digit after the point, none from 100 on."""
+    return f"{number:.1f}" if number < 99.95 else f"{number:.0f}"
 
 
 def rate(number: float) -> str:
