@@ -1,0 +1,43 @@
+"""What the decoder does not do is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from tttcore import Hidden, LayerSpec, Stack, Unsupported
+from tttcore.arrays import compute_dtype
+
+NAME = "triton"
+SIZES, WIDTHS = range(1, 65), range(1, 129)
+"""Mini-batch sizes K and head widths D."""
+
+
+def check_spec(spec: LayerSpec) -> None:
+    """Raise ``Unsupported`` for a spec that no kernel computes."""
+    hidden = spec.inner_model.hidden
+    usual = spec.inner_model == Stack(hidden) and (not hidden or hidden == (Hidden(hidden[0].expansion, "gelu"),))
+    asked = (
+        ("inner", spec.inner, usual, "at most one hidden layer, of GELU, with biases, residual and LayerNorm"),
+        ("loss", spec.loss, spec.loss == "squared_error", "'squared_error'"),
+        ("mini_batch_size", spec.mini_batch_size, spec.mini_batch_size in SIZES, f"one of {SIZES}"),
+        ("head_dim", spec.head_dim, spec.head_dim in WIDTHS, f"one of {WIDTHS}"),
+    )
+    for field, got, claimed, expected in asked:
+        if not claimed:
+            raise Unsupported(NAME, field=field, got=repr(got), expected=expected, fix="change it or use another backend")
+
+
+def check_tensors(tensors: Iterable[torch.Tensor], interpreted: bool) -> None:
+    """Raise ``Unsupported`` for float64, for tensors that require gradients, and for those on the CPU unless Triton interprets."""
+    tensors = tuple(tensors)
+    if compute_dtype(*tensors) != torch.float32:
+        fix = "cast parameters, state and tokens, or use another backend"
+        raise Unsupported(NAME, field="dtype", got="float64 among the arguments", expected="float32 or narrower", fix=fix)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+        fix = "call it under torch.no_grad(), or use the backend 'torch'"
+        raise Unsupported(NAME, field="gradients", got="arguments that require them", expected="forward calls", fix=fix)
+    if not interpreted and any(x.device.type != "cuda" for x in tensors):
+        fix = "move the tensors to a GPU, or set TRITON_INTERPRET=1 before Python starts (slow)"
+        raise Unsupported(NAME, field="device", got="tensors on the CPU", expected="'cuda'", fix=fix)
