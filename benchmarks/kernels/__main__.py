@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return measured(workloads, inners, passes, options)
 
 
-def measured(workloads: list[Workload], inners: list[str], passes: list[str], options: argparse.Namespace) -> int:
+def measured(workloads: list[Workload], inners: list[str], passes: list[str], options: argparse.Namespace, device: str = "cuda") -> int:
     """Measure, write, print."""
     import torch
 
@@ -59,9 +59,10 @@ def measured(workloads: list[Workload], inners: list[str], passes: list[str], op
         return USAGE
     given = {name: getattr(workloads[0], name) for name in ("heads", "head_dim", "mini_batch_size", "dtype")}
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    record = Record(torch.cuda.get_device_name(), date, versions(), given, copy_bandwidth("cuda"))
+    name = device if device == "cpu" else torch.cuda.get_device_name()
+    record = Record(name, date, versions(), given, copy_bandwidth(device))
     for contender in contenders:
-        for result in run(contender, workloads, passes, "cuda"):
+        for result in run(contender, workloads, passes, device):
             what = f"{result.timing.median:.3f} ms" if result.timing else f"{result.status}. {result.message}"
             print(f"{result.name}, {result.batch}×{result.tokens} {result.passes}: {what}", file=sys.stderr, flush=True)
             record.results.append(result)

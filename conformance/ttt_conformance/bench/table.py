@@ -43,16 +43,17 @@ def table(rows: Sequence[Row], workload: Workload, grad: bool) -> Group:
     parts: list[Any] = [
         Text(f"{workload} · {processor()}"),
         *([grid] if ranked else []),
-        *map(Text, [*_legend(ranked), *unsteady(ranked), *advice(rows, grad)]),
+        *map(Text, [*_legend(ranked, grad), *unsteady(ranked), *advice(rows, grad)]),
     ]
     return Group(*parts, *_rest(rows))
 
 
-def _legend(rows: Sequence[Row]) -> Iterator[str]:
+def _legend(rows: Sequence[Row], grad: bool) -> Iterator[str]:
     if rows:
         y, gradients = ([error for error in of if error is not None] for of in zip(*((row.error, row.gradient_error) for row in rows), strict=True))
         worst = f"{max(y):.0e} of y" + (f", {max(gradients):.0e} of gradients" if gradients else "")
-        yield f"f + b: forward and backward; ×: of the fastest; memory: peak beyond the arguments; largest relative error, checked first: {worst}"
+        both = "f + b: forward and backward; " if grad else ""
+        yield f"{both}×: of the fastest; memory: peak beyond the arguments; largest relative error, checked first: {worst}"
 
 
 def unsteady(rows: Sequence[Row]) -> Iterator[str]:

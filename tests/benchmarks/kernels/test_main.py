@@ -1,5 +1,7 @@
 """The command line, as far as it goes without a GPU."""
 
+import functools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.kernels.__main__ import SHAPES, SWEEP, TOTAL, main, shapes
+from benchmarks.kernels import measure
+from benchmarks.kernels import run as runs
+from benchmarks.kernels.__main__ import SHAPES, SWEEP, TOTAL, main, measured, parser, shapes
+from benchmarks.kernels.record import read
 
 ROOT = Path(__file__).parents[3]
 
@@ -47,6 +52,32 @@ def test_usage(arguments, capsys):
 def test_without_a_gpu_it_says_so(capsys):
     assert main([]) == 2
     assert "GPU: got torch" in capsys.readouterr().err
+
+
+def test_a_whole_run(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+
+    def clock(call):
+        call()
+        return [2.0]
+
+    monkeypatch.setattr(measure, "copy_bandwidth", lambda device: 1e9)
+    for name, pass_ in (("forward", measure.forward), ("both", measure.both)):
+        monkeypatch.setitem(runs.MEASURES, name, functools.partial(pass_, clock=clock))
+    path = tmp_path / "run.json"
+    options = parser().parse_args(["--only", "flash", "--json", str(path), "--plot", str(tmp_path / "run.png")])
+    assert measured(shapes("1x8,2x4", 2, 16, 4, "float32"), ["linear"], ["forward", "both"], options, "cpu") == 0
+    said = capsys.readouterr()
+    assert "attention, flash, 1×8 both: 2.000 ms" in said.err
+    assert re.search(r"attention, flash +2\.00 +2\.00 +2\.00 +2\.00 ", said.out)
+    assert {result.status for result in read(path).results} == {"timed"}
+    assert (tmp_path / "run.png").exists()
+
+
+def test_no_contender_of_that_name(capsys):
+    options = parser().parse_args(["--only", "nobody"])
+    assert measured(shapes("1x8", 2, 16, 4, "float32"), ["linear"], ["forward"], options, "cpu") == 2
+    assert "--only: got 'nobody'" in capsys.readouterr().err
 
 
 def test_measuring_needs_no_more_than_torch_triton_and_numpy():
