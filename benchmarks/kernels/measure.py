@@ -38,18 +38,16 @@ def clock(call: Callable[[], Any]) -> list[float]:
 
 
 def forward(contender: Contender, workload: Workload, device: str, clock: Clock = clock) -> Measured:
-    """The forward pass alone, without a graph for gradients."""
+    """The forward pass alone, without a graph for gradients. Its bytes are arguments and y."""
 
-    def call(arguments: Tensors) -> torch.Tensor:
+    def call(arguments: Tensors) -> Tensors:
         with torch.no_grad():
-            return contender.call(workload, arguments)
+            return {"y": contender.call(workload, arguments)}
 
-    def single(arguments: Tensors) -> tuple[int, Any]:
-        y = call(arguments)
-        _finite(contender, {"y": y})
-        return _bytes(arguments) + _bytes({"y": y}), y
+    def draw() -> Tensors:
+        return contender.draw(workload, device)
 
-    return _measured(contender, workload, device, clock, single, call)
+    return _measured(contender, draw, call, device, clock)
 
 
 def both(contender: Contender, workload: Workload, device: str, clock: Clock = clock) -> Measured:
@@ -57,40 +55,36 @@ def both(contender: Contender, workload: Workload, device: str, clock: Clock = c
     with torch.no_grad():
         y_bar = torch.randn_like(contender.call(workload, contender.draw(workload, device)))
 
-    def call(arguments: Tensors) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def call(arguments: Tensors) -> Tensors:
         y = contender.call(workload, arguments)
-        return y, gradients(y, arguments, y_bar)
+        return {f"the gradient of {name}": x for name, x in gradients(y, arguments, y_bar).items()} | {"y": y}
 
-    def single(arguments: Tensors) -> tuple[int, Any]:
-        for x in arguments.values():
-            x.requires_grad_()
-        y, found = call(arguments)
-        _finite(contender, found)
-        return 2 * (_bytes(arguments) + _bytes({"y": y})), (y, found)
+    def draw() -> Tensors:
+        return {name: x.requires_grad_() for name, x in contender.draw(workload, device).items()}
 
-    return _measured(contender, workload, device, clock, single, call, held=_bytes({"y": y_bar}))
+    return _measured(contender, draw, call, device, clock, held=_bytes({"y_bar": y_bar}))
 
 
 def _measured(
-    contender: Contender,
-    workload: Workload,
-    device: str,
-    clock: Clock,
-    single: Callable[[Tensors], tuple[int, Any]],
-    call: Callable[[Tensors], Any],
-    held: int = 0,
+    contender: Contender, draw: Callable[[], Tensors], call: Callable[[Tensors], Tensors], device: str, clock: Clock, held: int = 0
 ) -> Measured:
-    """``single`` is a call whose numbers are looked at, and which says how many bytes it must move."""
-    first = contender.draw(workload, device)
-    floor, _ = single(first)  # compiles, too, so that what compiling needs is not counted
-    peak = None if device == "cpu" else _peak(lambda: call(first), held + _bytes(first))
-    more = max(SETS, 1 + math.ceil(_cache(device) / floor)) - 1
-    sets = [first, *(contender.draw(workload, device) for _ in range(more))]
-    for arguments in sets:
-        for x in arguments.values():
-            x.requires_grad_(first[next(iter(first))].requires_grad)
+    """``held``: bytes that a call reads besides its arguments."""
+    sets = [draw()]
+    held += _bytes(sets[0])
+    floor = held + _moved(contender, call(sets[0]))  # compiles, too, so that what compiling needs does not count
+    peak = None if device == "cpu" else _peak(lambda: call(sets[0]), held)
+    sets += [draw() for _ in range(max(SETS - 1, math.ceil(_cache(device) / floor)))]
     turn = itertools.cycle(sets)
     return Measured(summary(clock(lambda: call(next(turn)))), floor, peak)
+
+
+def _moved(contender: Contender, results: Tensors) -> int:
+    """Bytes of results; ``WrongAnswer`` for numbers that are none."""
+    for name, x in results.items():
+        if not torch.isfinite(x).all():
+            got = f"{name} of {contender.name}, at full size: got numbers that are not finite; expected finite ones"
+            raise WrongAnswer(f"{got}. Fix: time a version of it that is right.")
+    return _bytes(results)
 
 
 def copy_bandwidth(device: str, clock: Clock = clock, count: int = 2**30) -> float:
@@ -117,11 +111,3 @@ def _cache(device: str) -> int:
 
 def _bytes(tensors: Tensors) -> int:
     return sum(x.numel() * x.element_size() for x in tensors.values())
-
-
-def _finite(contender: Contender, tensors: Tensors) -> None:
-    """``WrongAnswer`` for numbers that are none."""
-    for name, x in tensors.items():
-        if not torch.isfinite(x).all():
-            got = f"{name} of {contender.name}, at full size: got numbers that are not finite; expected finite ones"
-            raise WrongAnswer(f"{got}. Fix: time a version of it that is right.")

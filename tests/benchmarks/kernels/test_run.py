@@ -141,7 +141,7 @@ def test_a_right_contender_is_timed_at_every_shape(calls):
 
 def test_inputs_take_turns(calls):
     outcome(ATTENTION, ["forward"])
-    first, second, third = calls[0]
+    first, second, third = (results["y"] for results in calls[0])
     assert not torch.equal(first, second)
     assert torch.equal(first, third)
 
