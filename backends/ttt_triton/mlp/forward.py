@@ -1,0 +1,167 @@
+"""The forward pass: outputs, final states, and the weights at the starts of segments."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ..linear.tiles import centre, dot, rstd, sequence
+from .tiles import gelu, places, readers, training
+
+
+@triton.jit
+def forward(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    lr_ptr,
+    W1_ptr,
+    b1_ptr,
+    W2_ptr,
+    b2_ptr,
+    S_W1_ptr,
+    S_b1_ptr,
+    S_W2_ptr,
+    S_b2_ptr,
+    scale_ptr,
+    gamma_ptr,
+    beta_ptr,
+    start_ptr,
+    length_ptr,
+    phase_ptr,
+    first_ptr,
+    y_ptr,
+    W1_end_ptr,
+    b1_end_ptr,
+    W2_end_ptr,
+    b2_end_ptr,
+    S_W1_end_ptr,
+    S_b1_end_ptr,
+    S_W2_end_ptr,
+    S_b2_end_ptr,
+    Ws_ptr,
+    bs_ptr,
+    W1_stride,
+    b1_stride,
+    W2_stride,
+    b2_stride,
+    longest,
+    segments,
+    length_of_segment,
+    H,
+    eps,
+    K: tl.constexpr,
+    D: tl.constexpr,
+    E: tl.constexpr,
+    K_PAD: tl.constexpr,
+    D_PAD: tl.constexpr,
+    E_PAD: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """One program for a head (axis 0) of a sequence (axis 1): y of its tokens, the state that it leaves, and W, b at its segments' starts.
+
+    With X, V, Q the rows of a mini-batch, M_ij = s_i where j ≤ i, else 0 (docs/mathematics.md, sections 4 and 6, on the LN-centred W₂, b₂ of 8):
+
+        Z₁ = XW₁ + b₁           X₂ = σ(Z₁)      Z₂ = X₂W₂ + b₂      G₂ = LN*(Z₂; X + LN(Z₂) − V)      G₁ = G₂W₂ᵀ ⊙ σ′(Z₁)
+        Z̄₁ = QW₁ + b₁ − (M diag(ℓ) ⊙ (QXᵀ + 1)) G₁                                                     X̄₂ = σ(Z̄₁)
+        Z̄₂ = X̄₂W₂ + b₂ − (M diag(ℓ) ⊙ (X̄₂X₂ᵀ + 1)) G₂                                                 Y = Q + LN(Z̄₂)
+        W_l ← W_l − s_{K−1} X_lᵀ diag(ℓ) G_l        b_l ← b_l − s_{K−1} 1ᵀ diag(ℓ) G_l                  after a whole mini-batch
+        S_l = X_lᵀ diag(ℓ) G_l                      S_b = 1ᵀ diag(ℓ) G_l                                of the one left open, if any
+
+    Sums S that a sequence comes with belong to its first mini-batch: read-outs less s_i (X̄_l S_l + S_b), and added to what it writes.
+
+    q, k, v, y ``[N, H, D]``, ℓ ``[N, H]``, W₁ ``[R, H, D, E]``, b₁ ``[R, H, E]``, W₂ ``[R, H, E, D]``, b₂ ``[R, H, D]`` and sums alike,
+    s ``[K]``, γ, β ``[H, D]``; all but the tokens float32; at segments' starts Ws ``[segments, H, 2, E, D]``, bs ``[segments, H, E + D]``.
+    """
+    head, row = tl.program_id(0), tl.program_id(1)
+    start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)
+    first = row * segments
+    if first_ptr is not None:
+        first = tl.load(first_ptr + row)
+    d, e = tl.arange(0, D_PAD)[None, :], tl.arange(0, E_PAD)[:, None]
+    real, hidden = d < D, e < E
+    both = real & hidden
+    lying, upright = d * E + e, e * D + d
+    last = tl.load(scale_ptr + K - 1)
+    i = tl.arange(0, K_PAD)
+    scale, M = readers(scale_ptr, i, K)
+    gamma = tl.load(gamma_ptr + head * D + d, real, 0.0)
+    beta = tl.load(beta_ptr + head * D + d, real, 0.0)
+    begin, end = row.to(tl.int64), row.to(tl.int64) * H + head
+    W1 = tl.load(W1_ptr + begin * W1_stride + head * D * E + lying, both, 0.0)
+    b1 = tl.load(b1_ptr + begin * b1_stride + head * E + e, hidden, 0.0)
+    W2, W2_mean = centre(tl.load(W2_ptr + begin * W2_stride + head * D * E + upright, both, 0.0), real, D)
+    b2, b2_mean = centre(tl.load(b2_ptr + begin * b2_stride + head * D + d, real, 0.0), real, D)
+
+    count = tl.cdiv(phase + length, K)
+    for n in tl.range(0, count, num_stages=1):
+        if Ws_ptr is not None:  # noqa: SIM102 (settled when the kernel is compiled)
+            if n % length_of_segment == 0:
+                place = (first + n // length_of_segment).to(tl.int64) * H + head
+                tl.store(Ws_ptr + place * 2 * D * E + upright, W1, both)
+                tl.store(Ws_ptr + place * 2 * D * E + D * E + upright, W2, both)
+                tl.store(bs_ptr + place * (E + D) + e, b1, hidden)
+                tl.store(bs_ptr + place * (E + D) + E + d, b2, real)
+        i, valid = places(n, length, phase, K, K_PAD)
+        inside = valid[:, None] & real
+        token = (start + n * K - phase).to(tl.int64) * H + head
+        tile = i[:, None] * (H * D) + d
+        x = tl.load(k_ptr + token * D + tile, inside, 0.0)
+        target = tl.load(v_ptr + token * D + tile, inside, 0.0).to(tl.float32) - x.to(tl.float32)
+        q = tl.load(q_ptr + token * D + tile, inside, 0.0)
+        lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
+
+        z = dot(W1, tl.trans(q), DOT, PRECISION) + b1
+        X2, G2, G1 = training(x, gamma * (beta - target), W1, b1, W2, b2, gamma, real, D, eps, DOT, PRECISION)
+        factors = M * lr[None, :]
+        read = factors * (dot(q, tl.trans(x), DOT, PRECISION) + 1)
+        z -= dot(G1, tl.trans(read), DOT, PRECISION)
+        if S_W1_ptr is not None:  # noqa: SIM102 (settled when the kernel is compiled)
+            if n == 0:
+                S = tl.load(S_W1_ptr + end * D * E + lying, both, 0.0)
+                z -= scale[None, :] * (dot(S, tl.trans(q), DOT, PRECISION) + tl.load(S_b1_ptr + end * E + e, hidden, 0.0))
+        h = gelu(z)[0]
+        read = factors * (dot(tl.trans(h), X2, DOT, PRECISION) + 1)
+        z = dot(tl.trans(h), W2, DOT, PRECISION) + b2 - dot(read, G2, DOT, PRECISION)
+        if S_W1_ptr is not None:  # noqa: SIM102 (settled when the kernel is compiled)
+            if n == 0:
+                S = tl.load(S_W2_ptr + end * D * E + upright, both, 0.0)
+                z -= scale[:, None] * (dot(tl.trans(h), S, DOT, PRECISION) + tl.load(S_b2_ptr + end * D + d, real, 0.0))
+        z = centre(z, real, D)[0]
+        y = q.to(tl.float32) + gamma * (z * rstd(z, D, eps)) + beta
+        tl.store(y_ptr + token * D + tile, y, inside)
+
+        whole = (n + 1) * K <= phase + length
+        if not whole:
+            S_W1, S_b1 = dot(G1 * lr[None, :], x, DOT, PRECISION), tl.sum(G1 * lr[None, :], 1)[:, None]
+            S_W2, S_b2 = dot(X2, G2 * lr[:, None], DOT, PRECISION), tl.sum(G2 * lr[:, None], 0)[None, :]
+            if S_W1_ptr is not None:
+                S_W1 += tl.load(S_W1_ptr + end * D * E + lying, both & (n == 0), 0.0)
+                S_b1 += tl.load(S_b1_ptr + end * E + e, hidden & (n == 0), 0.0)
+                S_W2 += tl.load(S_W2_ptr + end * D * E + upright, both & (n == 0), 0.0)
+                S_b2 += tl.load(S_b2_ptr + end * D + d, real & (n == 0), 0.0)
+            tl.store(S_W1_end_ptr + end * D * E + lying, S_W1, both)
+            tl.store(S_b1_end_ptr + end * E + e, S_b1, hidden)
+            tl.store(S_W2_end_ptr + end * D * E + upright, S_W2, both)
+            tl.store(S_b2_end_ptr + end * D + d, S_b2, real)
+        step = tl.where(whole, -last, 0.0)
+        G1 *= (step * lr)[None, :]
+        G2 *= (step * lr)[:, None]
+        W1 = tl.dot(G1.to(DOT), x.to(DOT), W1, input_precision=PRECISION)
+        W2 = tl.dot(X2.to(DOT), G2.to(DOT), W2, input_precision=PRECISION)
+        b1 += tl.sum(G1, 1)[:, None]
+        b2 += tl.sum(G2, 0)[None, :]
+        if S_W1_ptr is not None:  # noqa: SIM102 (settled when the kernel is compiled)
+            if n == 0:
+                W1 += step * tl.load(S_W1_ptr + end * D * E + lying, both, 0.0)
+                b1 += step * tl.load(S_b1_ptr + end * E + e, hidden, 0.0)
+                S = centre(tl.load(S_W2_ptr + end * D * E + upright, both, 0.0), real, D)
+                W2, W2_mean = W2 + step * S[0], W2_mean + step * S[1]
+                S_b = centre(tl.load(S_b2_ptr + end * D + d, real, 0.0), real, D)
+                b2, b2_mean = b2 + step * S_b[0], b2_mean + step * S_b[1]
+
+    tl.store(W1_end_ptr + end * D * E + lying, W1, both)
+    tl.store(b1_end_ptr + end * E + e, b1, hidden)
+    tl.store(W2_end_ptr + end * D * E + upright, W2 + W2_mean[:, None], both)
+    tl.store(b2_end_ptr + end * D + d, b2 + b2_mean[:, None], real)
