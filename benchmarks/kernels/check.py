@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,40 +15,32 @@ from .contenders import Contender, Tensors, gradients
 
 BLOCK = 64
 """Tokens that peers take at once."""
+FIX = "time a version of it that is right"
 
 
-class Checked(NamedTuple):
-    """The relative errors of y and of the worst gradient; None and why where there are no gradients."""
+def check_forward(contender: Contender, workload: Workload, device: str) -> float:
+    """The relative error of y at a small T, with D, K and dtype of the workload.
 
-    error: float
-    gradient_error: float | None
-    without: str = ""
-
-
-def check(contender: Contender, workload: Workload, device: str, *, backward: bool) -> Checked:
-    """The errors of a contender at a small T, with D, K and dtype of the workload.
-
-    Raises ``WrongAnswer`` when one of them is too large, ``Unsupported`` where the contender does not claim the workload.
+    Raises ``WrongAnswer`` when it is too large, ``Unsupported`` where the contender does not claim the workload.
     """
-    small = workload.small
-    if not contender.ours:  # the sizes that are timed have no ragged tail; what others make of one is not the question
-        small = dataclasses.replace(small, tokens=max(1, small.tokens // BLOCK) * BLOCK)
-    allowed, fix = TOLERANCE[small.dtype], "time a version of it that is right"
+    small = _small(contender, workload)
     arguments = contender.draw(small, device)
     with torch.no_grad():
         y = contender.call(small, arguments)
-    exact = {name: numbers(x) for name, x in arguments.items()}
-    y_bar = torch.randn_like(y) if backward else None
-    expected, slopes = contender.truth(small, exact, None if y_bar is None else numbers(y_bar))
-    error = within(contender.name, {"y": relative_error(numbers(y), expected)}, allowed, fix)
-    if y_bar is None:
-        return Checked(error, None, "not asked for")
-    try:
-        found = slopes_of(contender, small, arguments, y_bar)
-    except (Unsupported, NotImplementedError) as refusal:
-        return Checked(error, None, str(refusal))
-    errors = {f"the gradient of {name}": relative_error(numbers(x), slopes[name]) for name, x in found.items()}
-    return Checked(error, within(contender.name, errors, BACKWARD * allowed, fix))
+    expected, _ = contender.truth(small, _exact(arguments), None)
+    return within(contender.name, {"y": relative_error(numbers(y), expected)}, TOLERANCE[small.dtype], FIX)
+
+
+def check_backward(contender: Contender, workload: Workload, device: str) -> float:
+    """The relative error of the worst gradient, at the same size; raises as ``check_forward`` does."""
+    small = _small(contender, workload)
+    arguments = contender.draw(small, device)
+    with torch.no_grad():
+        y_bar = torch.randn_like(contender.call(small, arguments))
+    _, expected = contender.truth(small, _exact(arguments), numbers(y_bar))
+    found = slopes_of(contender, small, arguments, y_bar)
+    errors = {f"the gradient of {name}": relative_error(numbers(x), expected[name]) for name, x in found.items()}
+    return within(contender.name, errors, BACKWARD * TOLERANCE[small.dtype], FIX)
 
 
 def slopes_of(contender: Contender, workload: Workload, arguments: Tensors, y_bar: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -64,3 +55,13 @@ def slopes_of(contender: Contender, workload: Workload, arguments: Tensors, y_ba
 def numbers(x: torch.Tensor) -> np.ndarray:
     """The tensor in float64, in NumPy."""
     return x.detach().double().cpu().numpy()
+
+
+def _small(contender: Contender, workload: Workload) -> Workload:
+    """With a ragged tail for ours. The sizes that are timed have none, and what others make of one is not the question."""
+    small = workload.small
+    return small if contender.ours else dataclasses.replace(small, tokens=max(1, small.tokens // BLOCK) * BLOCK)
+
+
+def _exact(arguments: Tensors) -> dict[str, np.ndarray]:
+    return {name: numbers(x) for name, x in arguments.items()}

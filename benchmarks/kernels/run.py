@@ -14,7 +14,7 @@ from ttt_conformance.bench.workload import Workload
 from tttcore import Unsupported
 
 from . import measure
-from .check import Checked, check
+from .check import check_backward, check_forward
 from .contenders import Contender
 from .record import FAILED, NO_BACKWARD, NOT_CLAIMED, PASSES, WRONG, Result
 
@@ -26,17 +26,18 @@ MEASURES: dict[str, Measure] = {"forward": measure.forward, "both": measure.both
 def run(contender: Contender, workloads: Sequence[Workload], passes: Sequence[str], device: str) -> Iterator[Result]:
     """Its results, as they come, in the order of shapes and passes."""
     first = dataclasses.replace(workloads[0], batch=2, tokens=max(workload.tokens for workload in workloads))
-    found = _tried(lambda: check(contender, first, device, backward="both" in passes))
+    forward = _tried(lambda: check_forward(contender, first, device))
+    found = dict.fromkeys(PASSES, forward)
+    if "both" in passes and not isinstance(forward, tuple):
+        found["both"] = _tried(lambda: check_backward(contender, first, device), NO_BACKWARD)
     for workload in workloads:
         for name in (name for name in PASSES if name in passes):
             blank = Result(contender.name, contender.computes, contender.ours, contender.by, workload.batch, workload.tokens, name)
-            if not isinstance(found, Checked):
-                yield dataclasses.replace(blank, status=found[0], message=found[1])
-            elif name == "both" and found.gradient_error is None:
-                yield dataclasses.replace(blank, status=NO_BACKWARD, message=found.without)
+            checked = found[name]
+            if isinstance(checked, tuple):
+                yield dataclasses.replace(blank, status=checked[0], message=checked[1])
             else:
-                error = found.error if name == "forward" else found.gradient_error
-                yield _timed(dataclasses.replace(blank, error=error), contender, workload, device)
+                yield _timed(dataclasses.replace(blank, error=checked), contender, workload, device)
 
 
 def _timed(blank: Result, contender: Contender, workload: Workload, device: str) -> Result:
@@ -50,14 +51,14 @@ def _timed(blank: Result, contender: Contender, workload: Workload, device: str)
     return dataclasses.replace(blank, status=status, message=message)
 
 
-def _tried(call: Callable[[], Found]) -> Found | tuple[str, str]:
-    """What the call returns, or a status and why."""
+def _tried(call: Callable[[], Found], unsupported: str = NOT_CLAIMED) -> Found | tuple[str, str]:
+    """What the call returns, or a status and why; ``unsupported`` is that of what is not claimed."""
     try:
         return call()
     except WrongAnswer as error:
         return WRONG, str(error)
     except Unsupported as error:
-        return NOT_CLAIMED, str(error)
+        return unsupported, str(error)
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         return FAILED, f"{type(error).__name__}: {lines[0][:200]}"
