@@ -27,7 +27,7 @@ def run(contender: Contender, workloads: Sequence[Workload], passes: Sequence[st
     """Its results, as they come, in the order of shapes and passes."""
     first = dataclasses.replace(workloads[0], batch=2, tokens=max(workload.tokens for workload in workloads))
     forward = _tried(lambda: check_forward(contender, first, device))
-    found = dict.fromkeys(PASSES, forward)
+    found: dict[str, float | tuple[str, str]] = dict.fromkeys(PASSES, forward)
     if "both" in passes and not isinstance(forward, tuple):
         found["both"] = _tried(lambda: check_backward(contender, first, device), NO_BACKWARD)
     for workload in workloads:
