@@ -57,7 +57,8 @@ def step(
     E_PAD: tl.constexpr,
     K_PAD: tl.constexpr,
     ROWS: tl.constexpr,
-    FOLD_ROWS: tl.constexpr,
+    FOLD1_ROWS: tl.constexpr,
+    FOLD2_ROWS: tl.constexpr,
     HOLD: tl.constexpr,
 ):
     """y of one token, whose rows (X_l, G_l, ℓ) join the buffers; the last token of a mini-batch folds them into the weights.
@@ -131,7 +132,8 @@ def step(
     written = buffered(x, X2_ptr, G2_ptr, rows_lr_ptr, phase + 1, E, D, E_PAD, D_PAD, K_PAD, ROWS)
     if base != 0:
         written += based(x, S_W2_ptr, S_b2_ptr, E, D, E_PAD, D_PAD)
-    # Not before every thread has read what stood there: the sums above have barriers between.
+    # Not before every thread has read what stood there.
+    tl.debug_barrier()
     tl.store(G1_ptr + phase * E + e, G1, hidden)
     q, gamma, beta = tl.load(q_ptr + d, real, 0.0).to(tl.float32), tl.load(gamma_ptr + d, real, 0.0), tl.load(beta_ptr + d, real, 0.0)
     z, _ = standardise(read - scale * written, real, D, eps)
@@ -142,8 +144,8 @@ def step(
     if done:
         # The rows just stored are read by other threads of this program.
         tl.debug_barrier()
-        fold(W1_ptr, b1_ptr, S_W1_ptr, S_b1_ptr, X1_ptr, G1_ptr, rows_lr_ptr, base, scale, K, D, E, D_PAD, E_PAD, FOLD_ROWS)
-        fold(W2_ptr, b2_ptr, S_W2_ptr, S_b2_ptr, X2_ptr, G2_ptr, rows_lr_ptr, base, scale, K, E, D, E_PAD, D_PAD, FOLD_ROWS)
+        fold(W1_ptr, b1_ptr, S_W1_ptr, S_b1_ptr, X1_ptr, G1_ptr, rows_lr_ptr, base, scale, K, D, E, D_PAD, E_PAD, FOLD1_ROWS)
+        fold(W2_ptr, b2_ptr, S_W2_ptr, S_b2_ptr, X2_ptr, G2_ptr, rows_lr_ptr, base, scale, K, E, D, E_PAD, D_PAD, FOLD2_ROWS)
         tl.store(base_ptr + program, 0)
 
 
@@ -154,6 +156,10 @@ def options(spec: LayerSpec) -> dict[str, Any]:
     padded_size, padded_width, padded_hidden = map(triton.next_power_of_2, (size, width, hidden))
     constants = {"K": size, "D": width, "E": hidden, "D_PAD": padded_width, "E_PAD": padded_hidden, "K_PAD": padded_size}
     entries = padded_width * padded_hidden
-    constants |= {"ROWS": min(8, padded_size), "FOLD_ROWS": min(16, padded_width), "HOLD": entries <= 64 * 256}
-    warps = 16 if entries > 64 * 256 else 8 if entries > 32 * 128 else 4
+    # Both W_1 and, after it, W_2 take 64 registers of a thread.
+    warps = min(16, max(1, entries // (64 * 32)))
+    # What is folded at a time takes 16 registers of a thread in the first map, 4 in the second: with more some spill.
+    folded = 16 * 32 * warps
+    constants |= {"ROWS": min(8, padded_size), "FOLD1_ROWS": min(padded_width, max(1, folded // padded_hidden))}
+    constants |= {"FOLD2_ROWS": min(padded_hidden, folded // (4 * padded_width)), "HOLD": entries <= 64 * 256}
     return constants | {"num_warps": warps, "num_stages": 1, "maxnreg": 128}
