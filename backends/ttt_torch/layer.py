@@ -5,22 +5,32 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tttcore import LayerSpec, State, init
-
-from .backend import BACKEND
+from tttcore import InvalidInput, LayerSpec, State, get_backend, init
 
 
 class TTTLayer(nn.Module):
     """A TTT layer: x ``[B, T, C]`` → (y ``[B, T, C]``, state), with the parameter names and shapes of ``spec.param_shapes()``.
 
-    ``form`` is the default form of a call: "dual", "primal" or "decode". Parameters are drawn from PyTorch's generator, as ``tttcore.init``
-    draws them. Law: ``layer(x)`` equals ``get_backend("numpy").layer(spec, params, x)`` on the same parameters.
+    ``form`` is the default form of a call: "dual", "primal" or "decode"; ``kernel`` names the backend that computes: "torch", or "triton" for its
+    kernels on a GPU, which raises ``BackendUnavailable`` where there is none and ``Unsupported`` for calls beyond their claims. Parameters are
+    drawn from PyTorch's generator, as ``tttcore.init`` draws them. Law: ``layer(x)`` equals ``get_backend("numpy").layer(spec, params, x)`` on the
+    same parameters.
     """
 
-    def __init__(self, spec: LayerSpec, *, form: str = "dual", device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        spec: LayerSpec,
+        *,
+        form: str = "dual",
+        kernel: str = "torch",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.spec = spec
-        self.form = form
+        self.spec, self.form, self.kernel = spec, form, kernel
+        self._backend = get_backend(kernel)
+        if self._backend.array_type is not torch.Tensor:
+            raise InvalidInput("kernel", got=repr(kernel), expected="a backend on PyTorch's tensors", fix="use 'torch' or 'triton'")
         dtype = torch.get_default_dtype() if dtype is None else dtype
         for name, shape in spec.param_shapes().items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
@@ -43,8 +53,8 @@ class TTTLayer(nn.Module):
     ) -> tuple[torch.Tensor, State]:
         """y ``[B, T, C]`` in x's dtype and the state after the last token; arguments as in ``tttcore.Backend.layer``."""
         params = dict(self.named_parameters(recurse=False))
-        return BACKEND.layer(self.spec, params, x, state=state, form=self.form if form is None else form, mask=mask, positions=positions)
+        return self._backend.layer(self.spec, params, x, state=state, form=self.form if form is None else form, mask=mask, positions=positions)
 
     def extra_repr(self) -> str:
-        """The spec and the form."""
-        return f"{self.spec}, form={self.form!r}"
+        """The spec, the form and the kernel."""
+        return f"{self.spec}, form={self.form!r}, kernel={self.kernel!r}"

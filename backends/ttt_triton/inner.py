@@ -7,17 +7,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tttcore import LayerSpec, State
+from tttcore import LayerSpec, State, Unsupported
 from tttcore.sequence import Rows
 
+from .claims import NAME
 from .layout import Layout
 from .linear import linear
 
-NAMES = ("W1", "b1")
+WEIGHTS = ("W1", "b1")
 Tensors = list[Tensor]
 
 
-def inner(
+def dual(
     spec: LayerSpec,
     params: Mapping[str, Tensor],
     q: Tensor,
@@ -29,7 +30,9 @@ def inner(
     mask: Tensor | None,
     cu_seqlens: Tensor | None,
 ) -> tuple[Tensor, State]:
-    """The inner loop in dual form, differentiable in every floating-point argument; see ``tttcore.Backend.inner``."""
+    """The inner loop, differentiable in every floating-point argument; see ``tttcore.Backend.inner``."""
+    if spec.inner_model.hidden:
+        raise Unsupported(NAME, field="form", got="'dual' with hidden layers", expected="'decode'", fix="use form='decode' or another backend")
     size = spec.mini_batch_size
     valid = None if mask is None else Rows.of_mask(mask)
     phase = None if state is None else state.phase.int()
@@ -42,43 +45,43 @@ def inner(
     tokens = [x.flatten(0, 1).contiguous() for x in gathered]
     params = {name: value.float().contiguous() for name, value in params.items()}
     learned = spec.update_rule.scale(spec, params), params["norm_weight"], params["norm_bias"]
-    if state is None:
-        weights = [params[name].expand(layout.rows, *params[name].shape) for name in NAMES]
+    if phase is None or state is None:
+        weights = [params[name].expand(layout.rows, *params[name].shape) for name in WEIGHTS]
         y, weights, grads = linear(tokens, weights, learned, None, layout, spec.eps)
     else:
-        before = [[part[name].float() for name in NAMES] for part in (state.weights, state.grads)]
-        weights, offsets = opened(*before, tokens, learned[0], layout)
-        y, *after = linear(tokens, weights, learned, offsets, layout, spec.eps)
-        weights, grads = closed(*before, *after, layout, size)
+        before = [state.weights[name].float() for name in WEIGHTS]
+        sums = [state.grads[name].float() for name in WEIGHTS]
+        weights, opening = opened(before, sums, tokens, learned[0], layout, phase)
+        y, weights, grads = linear(tokens, weights, learned, opening, layout, spec.eps)
+        crossed = (phase + layout.lengths(q) >= size)[:, None, None, None]
+        # Where a sequence reaches no border, its weights are those it came with, and its sums are added to.
+        weights = [torch.where(crossed, new, old) for new, old in zip(weights, before, strict=True)]
+        grads = [new + torch.where(crossed, 0.0, old) for new, old in zip(grads, sums, strict=True)]
     end = layout.lengths(q) if phase is None else layout.lengths(q) + phase
     y = y.reshape(gathered[0].shape)
-    named = (dict(zip(NAMES, part, strict=True)) for part in (weights, grads))
+    named = (dict(zip(WEIGHTS, part, strict=True)) for part in (weights, grads))
     return y if valid is None else valid.scatter(y), State(*named, end % size)
 
 
-def opened(weights: Tensors, grads: Tensors, tokens: Tensors, scale: Tensor, layout: Layout) -> tuple[Tensors, Tensors]:
-    """The weights W − s_{K−1} S that all but the first mini-batch find, and what its own rows read otherwise.
+def opened(weights: Tensors, grads: Tensors, tokens: Tensors, scale: Tensor, layout: Layout, phase: Tensor) -> tuple[Tensors, Tensors]:
+    """The weights W − s_{K−1} S that all but the first mini-batch find, and what its own rows find instead, ``[R, K, H, D]`` by slots, centred.
 
-    The training rows of a mini-batch that was begun elsewhere read W, not W − s_{K−1} S, and its read-outs W − s_i S: both differ from the
-    kernels' weights by a multiple of S. E = s_{K−1} (X S_W + S_b) and (s_{K−1} − s_i) (Q S_W + S_b), ``[R, K, H, D]`` by slots, centred.
+    In a mini-batch that was begun elsewhere training rows read W, XW + b, and read-outs W − s_i S, QW + b − s_i (QS_W + S_b). Neither can be had
+    from W − s_{K−1} S: where S is large, too many digits of W are lost in it.
     """
     slot = torch.arange(scale.shape[0], device=scale.device)
-    place = slot - layout.phase[:, None]
+    place = slot - phase[:, None]
     inside = (place >= 0) & (place < layout.lengths(scale)[:, None])
     index = torch.where(inside, layout.starts(scale)[:, None] + place, 0)
-    S_W, S_b = (S - S.mean(-1, keepdim=True) for S in grads)
 
-    def read(x: Tensor) -> Tensor:
-        rows = torch.where(inside[..., None, None], x[index].float(), 0.0) if len(x) else S_W.new_zeros((*index.shape, *x.shape[1:]))
-        return (rows.transpose(1, 2) @ S_W + S_b).transpose(1, 2).contiguous()
+    def rows(x: Tensor) -> Tensor:
+        found = x[index].float() if len(x) else scale.new_zeros((*index.shape, *x.shape[1:]))
+        return torch.where(inside[..., None, None], found, 0.0).transpose(1, 2)
 
-    q, k = tokens[:2]
-    offsets = [scale[-1] * read(k), (scale[-1] - scale)[:, None, None] * read(q)]
-    return [W - scale[-1] * S for W, S in zip(weights, grads, strict=True)], offsets
+    def read(x: Tensor, maps: Tensors) -> Tensor:
+        W, b = (part - part.mean(-1, keepdim=True) for part in maps)
+        return x @ W + b
 
-
-def closed(weights: Tensors, grads: Tensors, stepped: Tensors, summed: Tensors, layout: Layout, size: int) -> tuple[Tensors, Tensors]:
-    """The public state: where a sequence reaches no border, its weights are those it came with, and its sums are added to."""
-    crossed = (layout.phase + layout.lengths(weights[0]) >= size)[:, None, None, None]
-    W = [torch.where(crossed, new, old) for new, old in zip(stepped, weights, strict=True)]
-    return W, [new + torch.where(crossed, 0.0, old) for new, old in zip(summed, grads, strict=True)]
+    q, k = (rows(x) for x in tokens[:2])
+    opening = read(k, weights), read(q, weights) - scale[:, None] * read(q, grads)
+    return [(W - scale[-1] * S).contiguous() for W, S in zip(weights, grads, strict=True)], [z.transpose(1, 2).contiguous() for z in opening]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
-INTERPRETED = bool(triton.knobs.runtime.interpret)
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether Triton was imported under TRITON_INTERPRET=1, so that kernels run on the CPU, slowly."""
 
 
@@ -63,14 +63,16 @@ class Layout(NamedTuple):
     @classmethod
     def even(cls, size: int, rows: int, longest: int, length: Tensor | None, phase: Tensor | None) -> Layout:
         """R sequences in rows of ``longest`` tokens, K = ``size``."""
-        blocks = triton.cdiv(longest + (0 if phase is None else size - 1), block(size))
+        blocks = -(-(longest + (0 if phase is None else size - 1)) // block(size))
         return cls(rows, longest, blocks, rows * blocks, length=length, phase=phase)
 
     @classmethod
     def packed(cls, size: int, cu_seqlens: Tensor, tokens: int, phase: Tensor | None) -> Layout:
         """Packed sequences, with as many places as any sequences of these counts can need: no value is read on the host."""
         rows = cu_seqlens.shape[0] - 1
-        start, length = cu_seqlens[:-1].int(), cu_seqlens.diff().int()
+        # Values on a GPU are not checked; within the tokens, wrong ones at least reach no one else's memory.
+        borders = cu_seqlens.int().clamp(0, tokens)
+        start, length = borders[:-1], borders.diff().clamp(min=0)
         slots = length if phase is None else length + phase
         ends = ((slots + block(size) - 1) // block(size)).cumsum(0)
         total = (tokens + rows * (block(size) - 1 + (0 if phase is None else size - 1))) // block(size)

@@ -3,14 +3,20 @@
 import ml_dtypes
 import numpy as np
 import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
 
 import tttcore
 from ttt_conformance.cases import FLAVOURS, Case
 from ttt_conformance.laws import Trial
 from ttt_conformance.laws.expected import expect, resumed
+from ttt_conformance.laws.gradients import check_gradients
 from ttt_conformance.laws.sequence import check_causality, check_mask, check_packed, check_reference, check_split
 from ttt_conformance.problem import Options, Problem, answer
 from ttt_conformance.shapes import Shape
+from ttt_torch import TTTLayer
+from ttt_triton.layout import Layout
+from ttt_triton.linear.op import forward
 from tttcore.tree import leaves, tree_map
 
 BACKEND = tttcore.get_backend("triton")
@@ -60,6 +66,64 @@ def test_narrow_tokens_have_a_float32_state_and_a_y_of_one_rounding(dtype):
     assert {x.dtype for x in leaves(got.state[:2])} == {np.dtype("float32")}
 
 
+@pytest.mark.parametrize(("size", "width"), [(1, 4), (4, 8), (5, 12), (16, 8)])
+@pytest.mark.parametrize("flavour", ["normal", "faint", "tied"])
+def test_gradients_equal_the_complex_step(size, width, flavour):
+    check_gradients(Trial(BACKEND, "dual"), case(size, width, 2 * size + 3, flavour))
+
+
+def operands():
+    """Arguments of the operator: two rows of eleven tokens, H = 2, D = 8, K = 4."""
+    torch.manual_seed(0)
+    layout = Layout.even(4, 2, 11, None, None)
+    tokens = [*(torch.randn(22, 2, 8) for _ in range(3)), torch.rand(22, 2)]
+    weights = [torch.randn(2, 2, 8, 8), torch.randn(2, 2, 1, 8)]
+    learned = [torch.rand(4) / 8, torch.randn(2, 8), torch.randn(2, 8)]
+    tensors = [BACKEND.asarray(x.numpy()).requires_grad_() for x in (*tokens, *weights, *learned)]
+    return (*tensors, *(None for _ in range(7)), layout.longest, layout.blocks, layout.total, 1e-6)
+
+
+def test_the_operator_passes_pytorchs_own_checks():
+    torch.library.opcheck(forward, operands())
+
+
+@pytest.mark.parametrize("compiler", ["eager", "aot_eager"])
+def test_the_layer_compiles_without_a_break_and_with_gradients(compiler):
+    layer = TTTLayer(spec(), kernel="triton", device=BACKEND.asarray(np.zeros(0)).device)
+    x = torch.randn(2, 11, 8, device=layer.W1.device)
+
+    def gradient(run):
+        layer.zero_grad()
+        y, state = run(x)
+        (y.square().sum() + state.weights["W1"].sum()).backward()
+        return y, *(p.grad for p in layer.parameters())
+
+    torch._dynamo.reset()
+    for got, expected in zip(gradient(torch.compile(layer, fullgraph=True, backend=compiler)), gradient(layer), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_the_layer_equals_the_one_on_pytorch_alone():
+    layer = TTTLayer(spec(), kernel="triton", device=BACKEND.asarray(np.zeros(0)).device)
+    plain = TTTLayer(spec(), device=layer.W1.device)
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 11, 8, device=layer.W1.device)
+    for got, expected in zip(leaves(layer(x)), leaves(plain(x)), strict=True):
+        torch.testing.assert_close(got, expected, check_dtype=False)
+
+
+def test_activation_checkpointing_gives_the_same_gradients():
+    layer = TTTLayer(spec(), kernel="triton", device=BACKEND.asarray(np.zeros(0)).device)
+    x = torch.randn(2, 11, 8, device=layer.W1.device)
+    found = []
+    for run in (layer, lambda x: checkpoint(layer, x, use_reentrant=False)):
+        layer.zero_grad()
+        run(x)[0].square().sum().backward()
+        found.append([p.grad for p in layer.parameters()])
+    for got, expected in zip(*found, strict=True):
+        assert torch.equal(got, expected)
+
+
 def test_no_argument_is_written_to():
     problem = resumed(case(4, 8, 11)).problem
     native = tree_map(BACKEND.asarray, (dict(problem.params), problem.inputs, problem.state))
@@ -75,13 +139,12 @@ def spec(**changes):
 @pytest.mark.parametrize(
     ("field", "changes", "dtype", "form"),
     [
-        ("inner", {"inner": "mlp"}, "float32", "dual"),
+        ("inner", {"inner": tttcore.Stack((tttcore.Hidden(), tttcore.Hidden()))}, "float32", "dual"),
         ("loss", {"loss": "inner_product"}, "float32", "dual"),
         ("mini_batch_size", {"mini_batch_size": 65}, "float32", "dual"),
         ("head_dim", {"width": 260}, "float32", "dual"),
         ("dtype", {}, "float64", "dual"),
         ("form", {}, "float32", "primal"),
-        ("form", {}, "float32", "decode"),
     ],
 )
 def test_what_is_not_claimed_is_refused(field, changes, dtype, form):
@@ -98,10 +161,7 @@ def test_float64_among_the_other_arguments_is_refused():
         BACKEND.layer(spec(), tttcore.init(spec(), 0, np.float64), x)
 
 
-def test_gradients_are_refused_and_not_dropped():
-    x = BACKEND.asarray(np.zeros((1, 3, 8), np.float32))
-    params = tree_map(BACKEND.asarray, tttcore.init(spec(), 0))
-    with pytest.raises(tttcore.Unsupported, match="support gradients"):
-        BACKEND.layer_vjp(spec(), params, x, x)
+def test_gradients_through_decoding_are_refused_and_not_dropped():
+    x = BACKEND.asarray(np.zeros((1, 3, 8), np.float32)).requires_grad_()
     with pytest.raises(tttcore.Unsupported, match=r"support gradients: .* Fix: call it under torch.no_grad\(\)"):
-        BACKEND.layer(spec(), params, x.requires_grad_())
+        BACKEND.layer(spec(), tttcore.init(spec(), 0), x, form="decode")

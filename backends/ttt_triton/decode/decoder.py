@@ -7,7 +7,6 @@ from types import ModuleType
 from typing import NamedTuple
 
 import torch
-import triton
 
 from tttcore import LayerSpec, State, validate
 from tttcore.errors import InvalidInput
@@ -15,11 +14,8 @@ from tttcore.sequence import Rows
 from tttcore.state import initial_state
 from tttcore.tree import leaves
 
+from ..claims import check_constant, check_spec, check_tensors
 from . import linear, mlp
-from .claims import check_spec, check_tensors
-
-INTERPRETED = not isinstance(linear.step, triton.JITFunction)
-"""Whether Triton was imported under TRITON_INTERPRET=1, so that kernels run on the CPU, slowly."""
 
 
 class Map(NamedTuple):
@@ -56,7 +52,9 @@ class Decoder:
         validate.params(params, spec.inner_shapes(), spec.param_shapes())
         check_spec(spec)
         params = {name: params[name] for name in spec.inner_shapes()}
-        check_tensors((*params.values(), *leaves(None if state is None else state[:2])), INTERPRETED)
+        given = (*params.values(), *leaves(None if state is None else state[:2]))
+        check_tensors(given)
+        check_constant(given)
         params = {name: value.detach().float() for name, value in params.items()}
         fresh = state is None
         state = initial_state(spec, params, batch, torch.float32) if state is None else state
@@ -105,7 +103,8 @@ class Decoder:
         if q.shape != expected:
             fix = "pass one token of each of the decoder's rows"
             raise InvalidInput("shape of q", got=tuple(q.shape), expected=f"{expected} [B, 1, H, D]", fix=fix)
-        check_tensors((q, k, v, lr), INTERPRETED)
+        check_tensors((q, k, v, lr))
+        check_constant((q, k, v, lr))
         y = torch.empty_like(q, memory_format=torch.contiguous_format) if out is None else out
         tokens = (*(_dense(x) for x in (q, k, v, lr)), y)
         strides = (0 if x is None else x.stride(0) for x in (*tokens, valid))

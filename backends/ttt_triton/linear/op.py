@@ -19,16 +19,17 @@ Tensors = list[Tensor]
 
 
 def linear(
-    tokens: Sequence[Tensor], weights: Sequence[Tensor], learned: Sequence[Tensor], offsets: Sequence[Tensor] | None, layout: Layout, eps: float
+    tokens: Sequence[Tensor], weights: Sequence[Tensor], learned: Sequence[Tensor], opening: Sequence[Tensor] | None, layout: Layout, eps: float
 ) -> tuple[Tensor, Tensors, Tensors]:
     """(y, [W, b] after each sequence's last whole mini-batch, [S_W, S_b] of the open one), differentiable in every floating-point argument.
 
-    tokens: q, k, v ``[N, H, D]`` and ℓ ``[N, H]``; weights: W ``[R, H, D, D]``, b ``[R, H, 1, D]``; learned: s ``[K]``, γ, β ``[H, D]``; offsets,
-    if any: E of training rows and read-outs ``[R, K, H, D]``, by slots of the first mini-batch; all float32 but the tokens.
+    tokens: q, k, v ``[N, H, D]`` and ℓ ``[N, H]``; weights: W ``[R, H, D, D]``, b ``[R, H, 1, D]``; learned: s ``[K]``, γ, β ``[H, D]``; opening,
+    if any: what the training rows and the read-outs of the first mini-batch find in place of XW + b, ``[R, K, H, D]`` by its slots. All of them
+    float32 but the tokens.
     """
-    offset_k, offset_q = offsets or (None, None)
+    opening_k, opening_q = opening or (None, None)
     places = (layout.start, layout.length, layout.phase, layout.first, layout.row, layout.longest, layout.blocks, layout.total)
-    y, W, b, S_W, S_b, *_ = forward(*tokens, *weights, *learned, offset_k, offset_q, *places, eps)
+    y, W, b, S_W, S_b, *_ = forward(*tokens, *weights, *learned, opening_k, opening_q, *places, eps)
     return y, [W, b], [S_W, S_b]
 
 
@@ -50,8 +51,8 @@ def forward(
     scale: Tensor,
     gamma: Tensor,
     beta: Tensor,
-    offset_k: Tensor | None,
-    offset_q: Tensor | None,
+    opening_k: Tensor | None,
+    opening_q: Tensor | None,
     start: Tensor | None,
     length: Tensor | None,
     phase: Tensor | None,
@@ -70,10 +71,28 @@ def forward(
     inputs = (scale, gamma, beta, start, length, phase, first)
     with torch.cuda.device_of(q):
         scan[heads, W.shape[0]](
-            k, v, lr, offset_k, W, b, *inputs, G, Ws, bs, W_end, b_end, W.stride(0), b.stride(0), longest, blocks, heads, eps, **options, STAGES=2
+            k,
+            v,
+            lr,
+            opening_k,
+            W,
+            b,
+            *inputs,
+            G,
+            Ws,
+            bs,
+            W_end,
+            b_end,
+            W.stride(0),
+            b.stride(0),
+            longest,
+            blocks,
+            heads,
+            eps,
+            **options | {"STAGES": 2},
         )
         if total:
-            readout[heads, total](q, k, lr, G, Ws, bs, offset_q, *inputs, row, y, S_W, S_b, longest, blocks, heads, eps, **options)
+            readout[heads, total](q, k, lr, G, Ws, bs, opening_q, *inputs, row, y, S_W, S_b, longest, blocks, heads, eps, **options)
     return outputs
 
 
@@ -98,8 +117,8 @@ def backward(
     scale: Tensor,
     gamma: Tensor,
     beta: Tensor,
-    offset_k: Tensor | None,
-    offset_q: Tensor | None,
+    opening_k: Tensor | None,
+    opening_q: Tensor | None,
     start: Tensor | None,
     length: Tensor | None,
     phase: Tensor | None,
@@ -118,31 +137,34 @@ def backward(
     total: int,
     eps: float,
 ) -> Tensors:
-    """Cotangents of q, k, v, ℓ, W, b, s, γ, β and, empty if not given, of both offsets."""
+    """Cotangents of q, k, v, ℓ, W, b, s, γ, β and, empty if not given, of both opening."""
     rows, (heads, width), size = dW_end.shape[0], q.shape[1:], scale.shape[0]
     options = constants(q, size)
-    results = empty_backward(q, k, v, lr, dW_end, db_end, scale, gamma, beta, offset_k, offset_q)
-    dq, dk, dv, dlr, dW, db, dscale, dgamma, dbeta, doffset_k, doffset_q = results
+    results = empty_backward(q, k, v, lr, dW_end, db_end, scale, gamma, beta, opening_k, opening_q)
+    dq, dk, dv, dlr, dW, db, dscale, dgamma, dbeta, dopening_k, dopening_q = results
     dG, normed, dz, p = (torch.empty_like(G) for _ in range(4))
     rstd = lr.new_empty(lr.shape, dtype=torch.float32)
     dWs, dbs = torch.empty_like(Ws), torch.empty_like(bs)
     dscales, dgammas, dbetas = scale.new_empty(total, heads, size), gamma.new_empty(total, heads, width), beta.new_empty(total, heads, width)
     where, extent = (start, length, phase, first), (longest, blocks, heads)
-    doffset_k, doffset_q = (None if x is None else dx.zero_() for x, dx in ((offset_k, doffset_k), (offset_q, doffset_q)))
+    dopening_k, dopening_q = (None if x is None else dx.zero_() for x, dx in ((opening_k, dopening_k), (opening_q, dopening_q)))
     with torch.cuda.device_of(q):
         if total:
             readout_backward[heads, total](
-                *(q, k, lr, G, Ws, bs, offset_k, offset_q, scale, gamma, *where, row, dy, dS_W, dS_b, dq, dk, dG, normed, rstd, dWs, dbs, doffset_q),
-                *(dscales, dgammas, dbetas, *extent, eps),
-                **options | {"K_PAD": padded(size)},
+                *(q, k, lr, G, Ws, bs, opening_k, opening_q, scale, gamma, *where, row, dy, dS_W, dS_b),
+                *(dq, dk, dG, normed, rstd, dWs, dbs, dopening_q, dscales, dgammas, dbetas, *extent, eps),
+                **options,
+                K_PAD=padded(size),  # pyright: ignore[reportArgumentType]
             )
         reverse_scan[heads, rows](
             *(k, v, lr, scale, gamma, beta, *where, dG, normed, rstd, dWs, dbs, dW_end, db_end, dz, p, dlr, dW, db, *extent),
-            **options | {"STAGES": 1},
+            **options,
+            OPENING=opening_k is not None,  # pyright: ignore[reportArgumentType]
+            STAGES=2,  # pyright: ignore[reportArgumentType]
         )
         if total:
             training_backward[heads, total](
-                *(k, v, lr, G, Ws, scale, gamma, beta, *where, row, normed, dz, p, dWs, dbs, dk, dv, doffset_k, dscales, dgammas, dbetas, *extent),
+                *(k, v, lr, G, Ws, scale, gamma, beta, *where, row, normed, dz, p, dWs, dbs, dk, dv, dopening_k, dscales, dgammas, dbetas, *extent),
                 **options,
             )
     dscale.copy_(dscales.sum((0, 1)))
@@ -153,8 +175,8 @@ def backward(
 
 @backward.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, scale: Tensor, gamma: Tensor, beta: Tensor, *others: Any) -> Tensors:
-    offset_k, offset_q, dW_end, db_end = others[0], others[1], others[11], others[12]
-    return empty_backward(q, k, v, lr, dW_end, db_end, scale, gamma, beta, offset_k, offset_q)
+    opening_k, opening_q, dW_end, db_end = others[0], others[1], others[11], others[12]
+    return empty_backward(q, k, v, lr, dW_end, db_end, scale, gamma, beta, opening_k, opening_q)
 
 
 def empty_backward(*like: Tensor | None) -> Tensors:
@@ -179,8 +201,8 @@ def derive(ctx: Any, dy: Tensor | None, *cotangents: Tensor | None) -> tuple[Ten
     dy = torch.zeros_like(q) if dy is None else dy.contiguous()
     ends = (bs.new_zeros(shape) if x is None else x.contiguous() for x, shape in zip(cotangents[:4], 2 * ctx.ends, strict=True))
     found = backward(q, *saved, bs, dy, *ends, *ctx.extent)
-    offsets = (None if given is None else x for given, x in zip(saved[6:8], found[9:], strict=True))
-    return (*found[:9], *offsets, *(None for _ in range(9)))
+    opening = (None if given is None else x for given, x in zip(saved[6:8], found[9:], strict=True))
+    return (*found[:9], *opening, *(None for _ in range(9)))
 
 
 forward.register_autograd(derive, setup_context=save)

@@ -1,5 +1,7 @@
 """The parallel part of the forward pass: all outputs, from the gradients and the weights at the blocks' starts."""
 
+# pyright: reportGeneralTypeIssues=false
+# Calls of jitted functions are typed as if they never returned.
 from __future__ import annotations
 
 import triton
@@ -16,7 +18,7 @@ def readout(
     G_ptr,
     Ws_ptr,
     bs_ptr,
-    offset_ptr,
+    opening_ptr,
     scale_ptr,
     gamma_ptr,
     beta_ptr,
@@ -43,7 +45,7 @@ def readout(
 
     With M_ij the factor with which i reads j (docs/mathematics.md, equation 15):
 
-        Z̄ = QW + b + E − (M diag(ℓ) ⊙ (QKᵀ + 1)) G        Y = Q + LN(Z̄)
+        Z̄ = QW + b − (M diag(ℓ) ⊙ (QKᵀ + 1)) G        Y = Q + LN(Z̄)
         S_W = Kᵀ diag(ℓ) G        S_b = 1ᵀ diag(ℓ) G        over the mini-batch that the sequence leaves open, if any
 
     Shapes as in ``scan``; q, y ``[N, H, D]``, S_W ``[R, H, D, D]``, S_b ``[R, H, D]``.
@@ -72,11 +74,12 @@ def readout(
     b = tl.load(bs_ptr + at * D + vector, real, 0.0)
 
     M = readers(scale_ptr, tl.load(scale_ptr + K - 1), K, R) * lr[None, :] * (dot(q, tl.trans(k), DOT, PRECISION) + 1)
-    z = dot(q, W, DOT, PRECISION) + b - dot(M, G, DOT, PRECISION)
-    if offset_ptr is not None:
+    z = dot(q, W, DOT, PRECISION) + b
+    if opening_ptr is not None:
         slot = row.to(tl.int64) * K * H * D + head * D
-        z += tl.load(offset_ptr + slot + tile, inside & (i < K)[:, None] & (n == 0), 0.0)
-    z, _ = centre(z, real, D)
+        opening = inside & (i < K)[:, None] & (n == 0)
+        z = tl.where(opening, tl.load(opening_ptr + slot + tile, opening, 0.0), z)
+    z, _ = centre(z - dot(M, G, DOT, PRECISION), real, D)
     gamma = tl.load(gamma_ptr + head * D + vector, real, 0.0)
     beta = tl.load(beta_ptr + head * D + vector, real, 0.0)
     y = q.to(tl.float32) + gamma * (z * rstd(z, D, eps)) + beta
@@ -84,7 +87,7 @@ def readout(
 
     whole = (phase + length) // K * K
     if (n == count - 1) & (whole < phase + length):
-        open = tl.where(n * (R // K * K) + i >= whole, lr, 0.0)[:, None] * G.to(tl.float32)
+        left = tl.where(n * (R // K * K) + i >= whole, lr, 0.0)[:, None] * G.to(tl.float32)
         end = row.to(tl.int64) * H + head
-        tl.store(S_W_ptr + end * D * D + matrix, dot(tl.trans(k), open, DOT, PRECISION), square)
-        tl.store(S_b_ptr + end * D + vector, tl.sum(open, 0)[None, :], real)
+        tl.store(S_W_ptr + end * D * D + matrix, dot(tl.trans(k), left, DOT, PRECISION), square)
+        tl.store(S_b_ptr + end * D + vector, tl.sum(left, 0)[None, :], real)

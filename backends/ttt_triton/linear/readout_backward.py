@@ -1,5 +1,7 @@
 """The parallel part of the backward pass that comes first: through the read-outs, down to what the reverse scan needs."""
 
+# pyright: reportGeneralTypeIssues=false
+# Calls of jitted functions are typed as if they never returned.
 from __future__ import annotations
 
 import triton
@@ -16,8 +18,8 @@ def readout_backward(
     G_ptr,
     Ws_ptr,
     bs_ptr,
-    offset_k_ptr,
-    offset_q_ptr,
+    opening_k_ptr,
+    opening_q_ptr,
     scale_ptr,
     gamma_ptr,
     start_ptr,
@@ -35,7 +37,7 @@ def readout_backward(
     rstd_ptr,
     dW_ptr,
     db_ptr,
-    doffset_ptr,
+    dopening_ptr,
     dscale_ptr,
     dgamma_ptr,
     dbeta_ptr,
@@ -51,14 +53,16 @@ def readout_backward(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One program for a head (axis 0) of a block (axis 1). With ΔZ̄ the cotangent of Z̄ through LN, and matrices as in ``readout`` and ``scan``:
+    """Of one head (axis 0) of a block (axis 1), what its read-outs ask of everything they read.
 
-        ΔQ = ΔY + ΔZ̄ Wᵀ − (M diag(ℓ) ⊙ ΔZ̄Gᵀ) K      ΔK = −(M diag(ℓ) ⊙ ΔZ̄Gᵀ)ᵀ Q      ΔW = QᵀΔZ̄      Δb = 1ᵀΔZ̄      ΔE = ΔZ̄
+    With ΔZ̄ the cotangent of Z̄ through LN, and matrices as in ``readout`` and ``scan``:
+
+        ΔQ = ΔY + ΔZ̄ Wᵀ − (M diag(ℓ) ⊙ ΔZ̄Gᵀ) K      ΔK = −(M diag(ℓ) ⊙ ΔZ̄Gᵀ)ᵀ Q      ΔW = QᵀΔZ̄      Δb = 1ᵀΔZ̄
         ΔG = −(M ⊙ (QKᵀ + 1))ᵀ ΔZ̄, not yet times ℓ
 
-    plus ΔG += KΔS_W + ΔS_b and ΔK += diag(ℓ) GΔS_Wᵀ over the open mini-batch. K's and G's are parts: the training rows add theirs later. Also
-    Ẑ ``[N, H, D]`` and r ``[N, H]`` of the training rows, recomputed, and this block's part of Δs ``[blocks, H, K]``, Δγ and Δβ
-    ``[blocks, H, D]``.
+    plus ΔG += KΔS_W + ΔS_b and ΔK += diag(ℓ) GΔS_Wᵀ over the mini-batch left open. Rows of an ``opening`` hand ΔZ̄ back instead of passing it on to
+    W and b. ΔK and ΔG are parts: the training rows add theirs later. Also Ẑ ``[N, H, D]`` and r ``[N, H]`` of the training rows, recomputed, and
+    this block's part of Δs ``[blocks, H, K]``, Δγ and Δβ ``[blocks, H, D]``.
     """
     head = tl.program_id(0)
     place = tl.program_id(1)
@@ -84,10 +88,10 @@ def readout_backward(
     opening = inside & (i < K)[:, None] & (n == 0)
 
     C = tl.where(earlier(K, R), (last * lr)[None, :], 0.0) * (dot(k, tl.trans(k), DOT, PRECISION) + 1)
-    z = dot(k, W, DOT, PRECISION) + b - dot(C, G, DOT, PRECISION)
-    if offset_k_ptr is not None:
-        z += tl.load(offset_k_ptr + slot + tile, opening, 0.0)
-    z, _ = centre(z, real, D)
+    z = dot(k, W, DOT, PRECISION) + b
+    if opening_k_ptr is not None:
+        z = tl.where(opening, tl.load(opening_k_ptr + slot + tile, opening, 0.0), z)
+    z, _ = centre(z - dot(C, G, DOT, PRECISION), real, D)
     r = rstd(z, D, eps)
     tl.store(normed_ptr + token * D + tile, z * r, inside)
     tl.store(rstd_ptr + token + i[:, None] * H, r, valid[:, None])
@@ -97,21 +101,23 @@ def readout_backward(
     gamma = tl.load(gamma_ptr + head * D + vector, real, 0.0)
     factors = readers(scale_ptr, last, K, R)
     similar = dot(q, tl.trans(k), DOT, PRECISION) + 1
-    z = dot(q, W, DOT, PRECISION) + b - dot(factors * lr[None, :] * similar, G, DOT, PRECISION)
-    if offset_q_ptr is not None:
-        z += tl.load(offset_q_ptr + slot + tile, opening, 0.0)
-    z, _ = centre(z, real, D)
+    z = dot(q, W, DOT, PRECISION) + b
+    if opening_q_ptr is not None:
+        z = tl.where(opening, tl.load(opening_q_ptr + slot + tile, opening, 0.0), z)
+    z, _ = centre(z - dot(factors * lr[None, :] * similar, G, DOT, PRECISION), real, D)
     r = rstd(z, D, eps)
     z *= r
     dz, _ = centre(dy * gamma, real, D)
     dz = r * (dz - z * (tl.sum(dz * z, 1)[:, None] / D))
     tl.store(dgamma_ptr + at * D + vector, tl.sum(dy * z, 0)[None, :], real)
     tl.store(dbeta_ptr + at * D + vector, tl.sum(dy, 0)[None, :], real)
-    if doffset_ptr is not None:
-        tl.store(doffset_ptr + slot + tile, dz, opening)
+    through = dz
+    if dopening_ptr is not None:
+        tl.store(dopening_ptr + slot + tile, dz, opening)
+        through = tl.where(opening, 0.0, dz)
 
-    tl.store(dW_ptr + at * D * D + matrix, dot(tl.trans(q), dz, DOT, PRECISION), square)
-    tl.store(db_ptr + at * D + vector, tl.sum(dz, 0)[None, :], real)
+    tl.store(dW_ptr + at * D * D + matrix, dot(tl.trans(q), through, DOT, PRECISION), square)
+    tl.store(db_ptr + at * D + vector, tl.sum(through, 0)[None, :], real)
     dG = -dot(tl.trans(factors * similar), dz, DOT, PRECISION)
     along = dot(dz, tl.trans(G), DOT, PRECISION)
     dM = -lr[None, :] * similar * along
@@ -120,18 +126,18 @@ def readout_backward(
     own = tl.sum(tl.where((i % K)[:, None] == s[None, :], own[:, None], 0.0), 0)
     tl.store(dscale_ptr + at * K + s, own + tl.where(s == K - 1, dscale, 0.0), s < K)
     read = factors * lr[None, :] * along
-    dq = dy + dot(dz, tl.trans(W), DOT, PRECISION) - dot(read, k, DOT, PRECISION)
+    dq = dy + dot(through, tl.trans(W), DOT, PRECISION) - dot(read, k, DOT, PRECISION)
     tl.store(dq_ptr + token * D + tile, dq, inside)
     dk = -dot(tl.trans(read), q, DOT, PRECISION)
 
     whole = (phase + length) // K * K
     if (n == count - 1) & (whole < phase + length):
         end = row.to(tl.int64) * H + head
-        open = (n * (R // K * K) + i >= whole)[:, None]
+        left = (n * (R // K * K) + i >= whole)[:, None]
         dS_W = tl.load(dS_W_ptr + end * D * D + matrix, square, 0.0)
         dS_b = tl.load(dS_b_ptr + end * D + vector, real, 0.0)
-        dG += tl.where(open, dot(k, dS_W, DOT, PRECISION) + dS_b, 0.0)
-        dk += tl.where(open, lr[:, None] * dot(G, tl.trans(dS_W), DOT, PRECISION), 0.0)
+        dG += tl.where(left, dot(k, dS_W, DOT, PRECISION) + dS_b, 0.0)
+        dk += tl.where(left, lr[:, None] * dot(G, tl.trans(dS_W), DOT, PRECISION), 0.0)
     dG, _ = centre(dG, real, D)
     tl.store(dG_ptr + token * D + tile, dG, inside)
     tl.store(dk_ptr + token * D + tile, dk, inside)

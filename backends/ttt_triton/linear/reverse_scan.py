@@ -1,5 +1,7 @@
 """The sequential part of the backward pass: cotangents of the weights from the last block to the first, and of every training row."""
 
+# pyright: reportGeneralTypeIssues=false
+# Calls of jitted functions are typed as if they never returned.
 from __future__ import annotations
 
 import triton
@@ -10,9 +12,9 @@ from .tiles import centre, columns, dot, earlier, sequence, slots, writers
 
 @triton.jit
 def bend(normed, u, square, r, real, D: tl.constexpr):
-    """(s₂, F, m) of the loss's second derivative at rows ẑ with e = γ²ẑ + u, c = γ²ẑ + e: s₂ = mean(eẑ), m = mean(cẑ),
+    """(s₂, F, m) of the loss's second derivative at rows ẑ, for ``second_derivative``.
 
-        F = r² (c − mean c − (s₂ + m/2) ẑ)
+    e = γ²ẑ + u, c = γ²ẑ + e, s₂ = mean(eẑ), m = mean(cẑ), F = r² (c − mean c − (s₂ + m/2) ẑ).
     """
     bent = square * normed
     s2 = tl.sum((bent + u) * normed, 1)[:, None] / D
@@ -24,9 +26,9 @@ def bend(normed, u, square, r, real, D: tl.constexpr):
 
 @triton.jit
 def second_derivative(dG, normed, F, s2, square, r, real, D: tl.constexpr):
-    """ΔZ = (∂²L/∂z²) ΔG for ΔG whose rows sum to zero: a diagonal, symmetric terms of rank two, and no mean (docs/mathematics.md, section 8),
+    """ΔZ = (∂²L/∂z²) ΔG for ΔG whose rows sum to zero: a diagonal, symmetric terms of rank two, and no mean (docs/kernels.md).
 
-        ΔZ = qΔG − mean(qΔG) − F mean(ẑΔG) − ẑ mean(FΔG)        q = r² (γ² − s₂)
+    ΔZ = qΔG − mean(qΔG) − F mean(ẑΔG) − ẑ mean(FΔG) with q = r² (γ² − s₂).
     """
     straight = r * r * (square - s2) * dG
     a, f = tl.sum(normed * dG, 1)[:, None] / D, tl.sum(F * dG, 1)[:, None] / D
@@ -66,15 +68,18 @@ def reverse_scan(
     D_PAD: tl.constexpr,
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
+    OPENING: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """One program for a head (axis 0) of a sequence (axis 1), with Λ, λ the cotangents of W, b at a block's end, N_ij = 1 where i < j by mini-batches:
+    """Of one head (axis 0) of a sequence (axis 1), the cotangents of its training rows and of the weights, from the last block to the first.
+
+    With Λ, λ the cotangents of W, b at a block's end, and N_ij = 1 where j is of a later mini-batch than i, else 0:
 
         ΔG ← diag(ℓ) (ΔG − s_{K−1} (XΛ + λ + (N ⊙ (XXᵀ + 1)) ΔZ))       ΔZ = ∂²L/∂z² ΔG       ΔL/∂e = p
         Λ ← Λ + ΔW + XᵀΔZ        λ ← λ + Δb + 1ᵀΔZ        Δℓ = rowsum(G ⊙ ΔG / ℓ)
 
-    where ΔG, ΔW, Δb come from the read-outs; X Λ and λ only reach rows of whole mini-batches. N is strictly triangular, so that iterating the first
-    line is exact as in ``scan``. Λ, λ of a block's end replace its ΔW, Δb (``dWs``, ``dbs``).
+    where ΔG, ΔW, Δb come from the read-outs; XΛ and λ only reach rows of whole mini-batches. N is strictly triangular, so that iterating the first
+    line is exact, as in ``scan``. Λ, λ of a block's end replace its ΔW, Δb (``dWs``, ``dbs``). Rows of an ``opening`` pass nothing on to W and b.
     """
     head, row = tl.program_id(0), tl.program_id(1)
     start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)
@@ -89,6 +94,9 @@ def reverse_scan(
     end = row.to(tl.int64) * H + head
     dW, dW_mean = centre(tl.load(dW_end_ptr + end * D * D + matrix, both, 0.0), real, D)
     db, db_mean = centre(tl.load(db_end_ptr + end * D + vector, real, 0.0), real, D)
+    # R equal rows, as in ``scan``.
+    db, ones = tl.broadcast_to(db, (R, D_PAD)), tl.full((R, R), 1.0, DOT)
+    across, top = tl.broadcast_to(vector, (R, D_PAD)), (tl.arange(0, R) == 0)[:, None] & real
 
     count = tl.cdiv(phase + length, R // K * K)
     for m in tl.range(0, count, num_stages=STAGES):
@@ -109,7 +117,7 @@ def reverse_scan(
         dW_block = tl.load(dWs_ptr + at * D * D + matrix, both, 0.0).to(tl.float32)
         db_block = tl.load(dbs_ptr + at * D + vector, real, 0.0)
         tl.store(dWs_ptr + at * D * D + matrix, dW, both)
-        tl.store(dbs_ptr + at * D + vector, db, real)
+        tl.store(dbs_ptr + at * D + across, db, top)
 
         base = given + last * tl.where(writers(n, length, phase, i, K, R)[:, None], -(dot(x, dW, DOT, PRECISION) + db), 0.0)
         square = gamma * gamma
@@ -133,8 +141,11 @@ def reverse_scan(
         dlr = tl.sum(F * dG, 1)[:, None] / r + r * (m / 2 * along - tl.sum(square * normed * dG, 1)[:, None])
         tl.store(dlr_ptr + token + i[:, None] * H, dlr, valid[:, None])
 
-        dW = tl.dot(tl.trans(x).to(DOT), dz.to(DOT), dW + dW_block, input_precision=PRECISION)
-        db += db_block + tl.sum(dz, 0)[None, :]
+        through = dz
+        if OPENING:
+            through = tl.where((n == 0) & (i < K)[:, None], 0.0, dz)
+        dW = tl.dot(tl.trans(x).to(DOT), through.to(DOT), dW + dW_block, input_precision=PRECISION)
+        db = tl.dot(ones, through.to(DOT), db + db_block, input_precision=PRECISION)
 
     tl.store(dW_ptr + end * D * D + matrix, dW + dW_mean[:, None], both)
-    tl.store(db_ptr + end * D + vector, db + db_mean[:, None], real)
+    tl.store(db_ptr + end * D + across, db + db_mean[:, None], top)

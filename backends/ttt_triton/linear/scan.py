@@ -1,5 +1,7 @@
 """The sequential part of the forward pass: gradients of all tokens, and the weights at the start of every block."""
 
+# pyright: reportGeneralTypeIssues=false
+# Calls of jitted functions are typed as if they never returned.
 from __future__ import annotations
 
 import triton
@@ -13,7 +15,7 @@ def scan(
     k_ptr,
     v_ptr,
     lr_ptr,
-    offset_ptr,
+    opening_ptr,
     W_ptr,
     b_ptr,
     scale_ptr,
@@ -42,19 +44,19 @@ def scan(
     PRECISION: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """One program for a head (axis 0) of a sequence (axis 1): G of its tokens, W, b at its blocks' starts and after its last whole mini-batch.
+    """Of one head (axis 0) of a sequence (axis 1), G of its tokens, and W, b at its blocks' starts and after its last whole mini-batch.
 
     With X, V the rows of a block of R // K mini-batches, C_ij = s_{K−1} ℓ_j where j is of an earlier mini-batch than i, else 0
     (docs/mathematics.md, equation 13, on the LN-centred state of section 8):
 
-        Z = XW + b + E − (C ⊙ (XXᵀ + 1)) G        G = LN*(Z; X + LN(Z) − V)
+        Z = XW + b − (C ⊙ (XXᵀ + 1)) G            G = LN*(Z; X + LN(Z) − V)
         W ← W − s_{K−1} Xᵀ diag(ℓ) G              b ← b − s_{K−1} 1ᵀ diag(ℓ) G        over whole mini-batches
 
     C is strictly lower triangular by mini-batches, so iterating the first line from G = 0 is exact after as many steps as there are mini-batches,
-    and needs no rows taken out of a tile. E (``offset``) is for the slots of the first mini-batch only, see ``inner``.
+    and needs no rows taken out of a tile. Where a state is resumed, the first mini-batch's rows of XW + b are given (``opening``), see ``inner``.
 
-    k, v, G ``[N, H, D]``, ℓ ``[N, H]``, E ``[R, K, H, D]``, W ``[R, H, D, D]``, b ``[R, H, D]``, s ``[K]``, γ, β ``[H, D]``; all but k, v, ℓ and
-    G float32; at blocks' starts Ws ``[blocks, H, D, D]`` and bs ``[blocks, H, D]``, centred.
+    k, v, G ``[N, H, D]``, ℓ ``[N, H]``, opening ``[R, K, H, D]``, W ``[R, H, D, D]``, b ``[R, H, D]``, s ``[K]``, γ, β ``[H, D]``; all but k, v, ℓ
+    and G float32; at blocks' starts Ws ``[blocks, H, D, D]`` and bs ``[blocks, H, D]``, centred.
     """
     head, row = tl.program_id(0), tl.program_id(1)
     start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)
@@ -68,6 +70,9 @@ def scan(
     last = tl.load(scale_ptr + K - 1)
     W, W_mean = centre(tl.load(W_ptr + row.to(tl.int64) * W_stride + head * D * D + matrix, square, 0.0), real, D)
     b, b_mean = centre(tl.load(b_ptr + row.to(tl.int64) * b_stride + head * D + vector, real, 0.0), real, D)
+    # R equal rows, so that its update is a product, too: a sum over rows would wait for all warps.
+    b, ones = tl.broadcast_to(b, (R, D_PAD)), tl.full((R, R), 1.0, DOT)
+    across, top = tl.broadcast_to(vector, (R, D_PAD)), (tl.arange(0, R) == 0)[:, None] & real
 
     for n in tl.range(0, tl.cdiv(phase + length, R // K * K), num_stages=STAGES):
         i, valid = slots(n, length, phase, K, R)
@@ -79,12 +84,13 @@ def scan(
         lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
         place = (first + n).to(tl.int64) * H + head
         tl.store(Ws_ptr + place * D * D + matrix, W, square)
-        tl.store(bs_ptr + place * D + vector, b, real)
+        tl.store(bs_ptr + place * D + across, b, top)
 
         z = dot(x, W, DOT, PRECISION) + b
-        if offset_ptr is not None:
+        if opening_ptr is not None:
             slot = row.to(tl.int64) * K * H * D + head * D
-            z += tl.load(offset_ptr + slot + tile, inside & (i < K)[:, None] & (n == 0), 0.0)
+            opening = inside & (i < K)[:, None] & (n == 0)
+            z = tl.where(opening, tl.load(opening_ptr + slot + tile, opening, 0.0), z)
         gamma = tl.load(gamma_ptr + head * D + vector, real, 0.0)
         beta = tl.load(beta_ptr + head * D + vector, real, 0.0)
         u = gamma * (beta - target)
@@ -101,8 +107,8 @@ def scan(
 
         written = tl.where(writers(n, length, phase, i, K, R), -last * lr, 0.0)[:, None] * G
         W = tl.dot(tl.trans(x).to(DOT), written.to(DOT), W, input_precision=PRECISION)
-        b += tl.sum(written, 0)[None, :]
+        b = tl.dot(ones, written.to(DOT), b, input_precision=PRECISION)
 
     end = row.to(tl.int64) * H + head
     tl.store(W_end_ptr + end * D * D + matrix, W + W_mean[:, None], square)
-    tl.store(b_end_ptr + end * D + vector, b + b_mean[:, None], real)
+    tl.store(b_end_ptr + end * D + across, b + b_mean[:, None], top)

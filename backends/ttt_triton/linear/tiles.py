@@ -1,5 +1,7 @@
 """What every kernel of this package starts with: which tokens a block holds, how they are weighed, and LayerNorm on centred rows."""
 
+# pyright: reportGeneralTypeIssues=false
+# Calls of jitted functions are typed as if they never returned.
 from __future__ import annotations
 
 import triton
@@ -25,8 +27,9 @@ def sequence(row, longest, start_ptr, length_ptr, phase_ptr):
 @triton.jit
 def block_of(place, blocks, first_ptr, row_ptr):
     """(sequence, block within it) of the block at ``place`` among those of all sequences, ``blocks`` each where there are no pointers."""
-    row, n = place // blocks, place % blocks
-    if first_ptr is not None:
+    if first_ptr is None:
+        row, n = place // blocks, place % blocks
+    else:
         row = tl.load(row_ptr + place)
         n = place - tl.load(first_ptr + row)
     return row, n

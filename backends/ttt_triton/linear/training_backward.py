@@ -1,5 +1,7 @@
 """The parallel part of the backward pass that comes last: from the training rows to k, v and the norm's parameters."""
 
+# pyright: reportGeneralTypeIssues=false
+# Calls of jitted functions are typed as if they never returned.
 from __future__ import annotations
 
 import triton
@@ -30,7 +32,7 @@ def training_backward(
     dbs_ptr,
     dk_ptr,
     dv_ptr,
-    doffset_ptr,
+    dopening_ptr,
     dscale_ptr,
     dgamma_ptr,
     dbeta_ptr,
@@ -44,9 +46,11 @@ def training_backward(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One program for a head (axis 0) of a block (axis 1). With Λ the cotangent of W at the block's end, p that of e, C as in ``scan``:
+    """Of one head (axis 0) of a block (axis 1), what its training rows ask of k, v and the norm's parameters.
 
-        ΔV = −γp        ΔK += γp + ΔZ Wᵀ − (C ⊙ ΔZGᵀ) K − (C ⊙ ΔZGᵀ)ᵀ K − s_{K−1} diag(ℓ) GΛᵀ       ΔE = ΔZ
+    With Λ the cotangent of W at the block's end, p that of the scaled error e, C as in ``scan``:
+
+        ΔV = −γp        ΔK += γp + ΔZ Wᵀ − (C ⊙ ΔZGᵀ) K − (C ⊙ ΔZGᵀ)ᵀ K − s_{K−1} diag(ℓ) GΛᵀ
         Δγ += 1ᵀ(p ⊙ (2γẐ + β − V + K))        Δβ += 1ᵀ(γp)
 
         Δs_{K−1} −= Σ ℓ ⊙ (KΛ + λ) ⊙ G + Σ ((KKᵀ + 1) ⊙ ΔZGᵀ) diag(ℓ), whole mini-batches and earlier ones alone
@@ -81,13 +85,16 @@ def training_backward(
     lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
     G = tl.load(G_ptr + token * D + tile, inside, 0.0)
     dz = tl.load(dz_ptr + token * D + tile, inside, 0.0)
-    if doffset_ptr is not None:
+    through = dz
+    if dopening_ptr is not None:
         slot = row.to(tl.int64) * K * H * D + head * D
-        tl.store(doffset_ptr + slot + tile, dz, inside & (i < K)[:, None] & (n == 0))
+        opening = inside & (i < K)[:, None] & (n == 0)
+        tl.store(dopening_ptr + slot + tile, dz, opening)
+        through = tl.where(opening, 0.0, dz.to(tl.float32)).to(dz.dtype)
     W = tl.load(Ws_ptr + at * D * D + matrix, square, 0.0)
     dW = tl.load(dWs_ptr + at * D * D + matrix, square, 0.0)
     last = tl.load(scale_ptr + K - 1)
-    dk = tl.load(dk_ptr + token * D + tile, inside, 0.0).to(tl.float32) + gamma * p + dot(dz, tl.trans(W), DOT, PRECISION)
+    dk = tl.load(dk_ptr + token * D + tile, inside, 0.0).to(tl.float32) + gamma * p + dot(through, tl.trans(W), DOT, PRECISION)
     db = tl.load(dbs_ptr + at * D + vector, real & (n < count), 0.0)
     written = tl.where(writers(n, length, phase, i, K, R), lr, 0.0)[:, None] * dot(G, tl.trans(dW), DOT, PRECISION)
     dscale = tl.sum(written * k.to(tl.float32)) + tl.sum(tl.where(writers(n, length, phase, i, K, R), lr, 0.0)[:, None] * G.to(tl.float32) * db)

@@ -1,4 +1,4 @@
-"""What the decoder does not do is refused by name."""
+"""What the kernels do not compute is refused by name, where no field of ``Supports`` says it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import torch
 
 from tttcore import Hidden, LayerSpec, Stack, Unsupported
 from tttcore.arrays import compute_dtype
+
+from .layout import INTERPRETED
 
 NAME = "triton"
 SIZES, WIDTHS = range(1, 65), range(1, 129)
@@ -29,15 +31,19 @@ def check_spec(spec: LayerSpec) -> None:
             raise Unsupported(NAME, field=field, got=repr(got), expected=expected, fix="change it or use another backend")
 
 
-def check_tensors(tensors: Iterable[torch.Tensor], interpreted: bool) -> None:
-    """Raise ``Unsupported`` for float64, for tensors that require gradients, and for those on the CPU unless Triton interprets."""
+def check_tensors(tensors: Iterable[torch.Tensor]) -> None:
+    """Raise ``Unsupported`` for float64, and for tensors on the CPU unless Triton interprets."""
     tensors = tuple(tensors)
     if compute_dtype(*tensors) != torch.float32:
         fix = "cast parameters, state and tokens, or use another backend"
         raise Unsupported(NAME, field="dtype", got="float64 among the arguments", expected="float32 or narrower", fix=fix)
+    if not INTERPRETED and any(x.device.type != "cuda" for x in tensors):
+        fix = "move the tensors to a GPU, or set TRITON_INTERPRET=1 before Python starts (slow)"
+        raise Unsupported(NAME, field="device", got="tensors on the CPU", expected="'cuda'", fix=fix)
+
+
+def check_constant(tensors: Iterable[torch.Tensor]) -> None:
+    """Raise ``Unsupported`` for tensors that require gradients."""
     if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
         fix = "call it under torch.no_grad(), or use the backend 'torch'"
         raise Unsupported(NAME, field="gradients", got="arguments that require them", expected="forward calls", fix=fix)
-    if not interpreted and any(x.device.type != "cuda" for x in tensors):
-        fix = "move the tensors to a GPU, or set TRITON_INTERPRET=1 before Python starts (slow)"
-        raise Unsupported(NAME, field="device", got="tensors on the CPU", expected="'cuda'", fix=fix)

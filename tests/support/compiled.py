@@ -1,0 +1,36 @@
+"""Compile a Triton kernel without a GPU, and tell what it takes. Only for processes without TRITON_INTERPRET."""
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+
+
+def resources(kernel, arch, pointers, constants):
+    """Registers of a thread, bytes of its stack (all of it spilled registers), and bytes of shared memory.
+
+    pointers: the element types of the arguments that end in ``_ptr``, float32 for those not named, a constant None for None; constants: compile-time
+    arguments and launch options. Other arguments are integers, but ``eps``.
+    """
+    launch = {name: value for name, value in constants.items() if name.startswith(("num_", "maxnreg"))}
+    fixed = {name: value for name, value in constants.items() if name in kernel.arg_names}
+    fixed |= {name: None for name, element in pointers.items() if element is None and name in kernel.arg_names}
+    signature = {}
+    for name in kernel.arg_names:
+        pointer = f"*{pointers.get(name, 'fp32')}"
+        signature[name] = "constexpr" if name in fixed else pointer if name.endswith("_ptr") else "fp32" if name == "eps" else "i32"
+    aligned = {(place,): [["tt.divisibility", 16]] for place, kind in enumerate(signature.values()) if kind.startswith("*")}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=fixed, attrs=aligned)
+    compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=launch)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        usage = subprocess.run([CUOBJDUMP, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True).stdout
+    registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
+    return {"kernel": kernel.__name__, "arch": arch, "registers": int(registers), "stack": int(stack), "shared": compiled.metadata.shared} | launch
