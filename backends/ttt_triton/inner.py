@@ -59,8 +59,8 @@ def dual(
         grads = [new + torch.where(crossed, 0.0, old) for new, old in zip(grads, sums, strict=True)]
     end = layout.lengths(q) if phase is None else layout.lengths(q) + phase
     y = y.reshape(gathered[0].shape)
-    named = (dict(zip(WEIGHTS, part, strict=True)) for part in (weights, grads))
-    return y if valid is None else valid.scatter(y), State(*named, end % size)
+    state = State(dict(zip(WEIGHTS, weights, strict=True)), dict(zip(WEIGHTS, grads, strict=True)), end % size)
+    return y if valid is None else valid.scatter(y), state
 
 
 def opened(weights: Tensors, grads: Tensors, tokens: Tensors, scale: Tensor, layout: Layout, phase: Tensor) -> tuple[Tensors, Tensors]:

@@ -10,6 +10,7 @@ from wrong import NARROW, NUMPY, changed, crashing
 
 from ttt_conformance import conform
 from ttt_conformance.laws import LAWS, LawBroken
+from ttt_conformance.laws.refusal import OF_VALUES, WRONG_INNER, WRONG_STATE
 from ttt_conformance.matrix import EFFORTS, Effort, cells
 from ttt_conformance.report import Report
 from ttt_conformance.report.results import BROKEN, HOLDS, NOT_CLAIMED, SHARE_EDGES
@@ -291,6 +292,14 @@ def test_to_refuse_every_call_is_not_to_refuse_nonsense():
     result = run(cell_of(crashing(InvalidInput("day", got="a Sunday", expected="none", fix="wait")), "refusal"), TINY)
     assert (result.status, result.comparisons) == (BROKEN, 0)
     assert result.message == "InvalidInput: day: got a Sunday; expected none. Fix: wait."
+
+
+def test_values_that_a_backend_does_not_read_are_not_asked_of_it():
+    unread = dataclasses.replace(NUMPY, concrete=lambda x: False)
+    every, some = (run(cell_of(backend, "refusal"), TINY) for backend in (NUMPY, unread))
+    assert every.status == some.status == HOLDS
+    assert OF_VALUES < (WRONG_INNER | WRONG_STATE).keys()
+    assert 0 < some.comparisons <= every.comparisons - len(OF_VALUES)
 
 
 # The second run, which explains.

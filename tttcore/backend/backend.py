@@ -58,9 +58,9 @@ class Backend:
     """An implementation of TTT layers for one array library.
 
     A new backend needs ``name`` and ``inner_function``, an ``InnerFunction`` or one with fewer keywords and no state to return, where ``supports``
-    does not claim them; the defaults take and return NumPy arrays. ``from_numpy(array, like)`` makes a native
-    array with its dtype kept, on the device of ``like``; ``concrete(x)`` says whether x's values can be read now (no tracer);
-    ``vjp_function`` gives gradients; ``layer_function`` is core's ``layer_around`` unless the backend has a better one.
+    does not claim them; the defaults take and return NumPy arrays. ``from_numpy(array, like)`` makes a native array with its dtype kept, on the
+    device of ``like``; ``concrete(x)`` says whether x's values can be read now, and so are checked: not those of a tracer, nor on a device that a
+    call should not wait for; ``vjp_function`` gives gradients; ``layer_function`` is core's ``layer_around`` unless the backend has a better one.
     """
 
     name: str

@@ -33,11 +33,11 @@ def linear(
     return y, [W, b], [S_W, S_b]
 
 
-def constants(q: Tensor, size: int) -> dict[str, Any]:
-    """The kernels' compile-time arguments for tokens q and K = ``size``."""
+def constants(q: Tensor, size: int, **more: Any) -> dict[str, Any]:
+    """The kernels' compile-time arguments for tokens q and K = ``size``, and those of one kernel alone."""
     width = q.shape[-1]
     shape = {"K": size, "D": width, "R": tile(size), "D_PAD": padded(width)}
-    return shape | operands(q.dtype) | {"num_warps": 4 if width <= 64 else 8, "num_stages": 1}
+    return shape | operands(q.dtype) | {"num_warps": 4 if width <= 64 else 8, "num_stages": 1} | more
 
 
 @torch.library.custom_op("tttcore::linear", mutates_args=())
@@ -89,7 +89,7 @@ def forward(
             blocks,
             heads,
             eps,
-            **options | {"STAGES": 2},
+            **constants(q, scale.shape[0], STAGES=2),
         )
         if total:
             readout[heads, total](q, k, lr, G, Ws, bs, opening_q, *inputs, row, y, S_W, S_b, longest, blocks, heads, eps, **options)
@@ -153,14 +153,11 @@ def backward(
             readout_backward[heads, total](
                 *(q, k, lr, G, Ws, bs, opening_k, opening_q, scale, gamma, *where, row, dy, dS_W, dS_b),
                 *(dq, dk, dG, normed, rstd, dWs, dbs, dopening_q, dscales, dgammas, dbetas, *extent, eps),
-                **options,
-                K_PAD=padded(size),  # pyright: ignore[reportArgumentType]
+                **constants(q, size, K_PAD=padded(size)),
             )
         reverse_scan[heads, rows](
             *(k, v, lr, scale, gamma, beta, *where, dG, normed, rstd, dWs, dbs, dW_end, db_end, dz, p, dlr, dW, db, *extent),
-            **options,
-            OPENING=opening_k is not None,  # pyright: ignore[reportArgumentType]
-            STAGES=2,  # pyright: ignore[reportArgumentType]
+            **constants(q, size, OPENING=opening_k is not None, STAGES=2),
         )
         if total:
             training_backward[heads, total](
