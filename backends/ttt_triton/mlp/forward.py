@@ -10,6 +10,102 @@ from .tiles import gelu, places, readers, training
 
 
 @triton.jit
+def mini_batch(
+    n,
+    W1,
+    b1,
+    W2,
+    b2,
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    lr_ptr,
+    S_W1_ptr,
+    S_b1_ptr,
+    S_W2_ptr,
+    S_b2_ptr,
+    scale_ptr,
+    gamma_ptr,
+    beta_ptr,
+    y_ptr,
+    start,
+    length,
+    phase,
+    row,
+    head,
+    H,
+    eps,
+    K: tl.constexpr,
+    D: tl.constexpr,
+    E: tl.constexpr,
+    K_PAD: tl.constexpr,
+    D_PAD: tl.constexpr,
+    E_PAD: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Store y of mini-batch n and return the weights after it. The sums S are read where there are pointers."""
+    d, e = tl.arange(0, D_PAD)[None, :], tl.arange(0, E_PAD)[:, None]
+    real, hidden = d < D, e < E
+    both = real & hidden
+    i, valid = places(n, length, phase, K, K_PAD)
+    inside = valid[:, None] & real
+    token = (start + n * K - phase).to(tl.int64) * H + head
+    end = row.to(tl.int64) * H + head
+    tile = i[:, None] * (H * D) + d
+    gamma = tl.load(gamma_ptr + head * D + d, real, 0.0)
+    beta = tl.load(beta_ptr + head * D + d, real, 0.0)
+    scale, M = readers(scale_ptr, i, K)
+    q = tl.load(q_ptr + token * D + tile, inside, 0.0)
+    x = tl.load(k_ptr + token * D + tile, inside, 0.0)
+    u = gamma * (beta - tl.load(v_ptr + token * D + tile, inside, 0.0).to(tl.float32) + x.to(tl.float32))
+    lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
+
+    z = dot(W1, tl.trans(q), DOT, PRECISION) + b1
+    X2, G2, G1 = training(x, u, W1, b1, W2, b2, gamma, real, D, eps, DOT, PRECISION)
+    factors = M * lr[None, :]
+    z -= dot(G1, tl.trans(factors * (dot(q, tl.trans(x), DOT, PRECISION) + 1)), DOT, PRECISION)
+    if S_W1_ptr is not None:
+        S_W1 = tl.load(S_W1_ptr + end * D * E + d * E + e, both, 0.0)
+        S_b1 = tl.load(S_b1_ptr + end * E + e, hidden, 0.0)
+        z -= scale[None, :] * (dot(S_W1, tl.trans(q), DOT, PRECISION) + S_b1)
+    h = gelu(z)[0]
+    z = dot(tl.trans(h), W2, DOT, PRECISION) + b2 - dot(factors * (dot(tl.trans(h), X2, DOT, PRECISION) + 1), G2, DOT, PRECISION)
+    if S_W1_ptr is not None:
+        S_W2 = tl.load(S_W2_ptr + end * D * E + e * D + d, both, 0.0)
+        S_b2 = tl.load(S_b2_ptr + end * D + d, real, 0.0)
+        z -= scale[:, None] * (dot(tl.trans(h), S_W2, DOT, PRECISION) + S_b2)
+    z = centre(z, real, D)[0]
+    tl.store(y_ptr + token * D + tile, q.to(tl.float32) + gamma * (z * rstd(z, D, eps)) + beta, inside)
+
+    step = tl.where((n + 1) * K <= phase + length, -tl.load(scale_ptr + K - 1), 0.0)
+    G1 *= (step * lr)[None, :]
+    G2 *= (step * lr)[:, None]
+    W1 = tl.dot(G1.to(DOT), x.to(DOT), W1, input_precision=PRECISION)
+    W2 = tl.dot(X2.to(DOT), G2.to(DOT), W2, input_precision=PRECISION)
+    b1 += tl.sum(G1, 1)[:, None]
+    b2 += tl.sum(G2, 0)[None, :]
+    if S_W1_ptr is not None:
+        W1 += step * S_W1
+        b1 += step * S_b1
+        W2 += step * centre(S_W2, real, D)[0]
+        b2 += step * centre(S_b2, real, D)[0]
+    return W1, b1, W2, b2
+
+
+@triton.jit
+def keep(place, W1, b1, W2, b2, Ws_ptr, bs_ptr, mask, D: tl.constexpr, E: tl.constexpr, D_PAD: tl.constexpr, E_PAD: tl.constexpr):
+    """Store weights ``[2, E, D]`` and biases ``[E + D]`` at ``place`` if ``mask``."""
+    d, e = tl.arange(0, D_PAD)[None, :], tl.arange(0, E_PAD)[:, None]
+    Ws_ptr += place.to(tl.int64) * 2 * D * E + e * D + d
+    bs_ptr += place.to(tl.int64) * (E + D)
+    tl.store(Ws_ptr, W1, (d < D) & (e < E) & mask)
+    tl.store(Ws_ptr + D * E, W2, (d < D) & (e < E) & mask)
+    tl.store(bs_ptr + e, b1, (e < E) & mask)
+    tl.store(bs_ptr + E + d, b2, (d < D) & mask)
+
+
+@triton.jit
 def forward(
     q_ptr,
     k_ptr,
@@ -83,85 +179,64 @@ def forward(
     real, hidden = d < D, e < E
     both = real & hidden
     lying, upright = d * E + e, e * D + d
-    last = tl.load(scale_ptr + K - 1)
-    i = tl.arange(0, K_PAD)
-    scale, M = readers(scale_ptr, i, K)
-    gamma = tl.load(gamma_ptr + head * D + d, real, 0.0)
-    beta = tl.load(beta_ptr + head * D + d, real, 0.0)
     begin, end = row.to(tl.int64), row.to(tl.int64) * H + head
     W1 = tl.load(W1_ptr + begin * W1_stride + head * D * E + lying, both, 0.0)
     b1 = tl.load(b1_ptr + begin * b1_stride + head * E + e, hidden, 0.0)
     W2, W2_mean = centre(tl.load(W2_ptr + begin * W2_stride + head * D * E + upright, both, 0.0), real, D)
     b2, b2_mean = centre(tl.load(b2_ptr + begin * b2_stride + head * D + d, real, 0.0), real, D)
+    W2_mean, b2_mean = W2_mean[:, None], b2_mean[:, None]
 
     count = tl.cdiv(phase + length, K)
-    for n in tl.range(0, count, num_stages=1):
-        if Ws_ptr is not None:  # noqa: SIM102 (settled when the kernel is compiled)
-            if n % length_of_segment == 0:
-                place = (first + n // length_of_segment).to(tl.int64) * H + head
-                tl.store(Ws_ptr + place * 2 * D * E + upright, W1, both)
-                tl.store(Ws_ptr + place * 2 * D * E + D * E + upright, W2, both)
-                tl.store(bs_ptr + place * (E + D) + e, b1, hidden)
-                tl.store(bs_ptr + place * (E + D) + E + d, b2, real)
-        i, valid = places(n, length, phase, K, K_PAD)
-        inside = valid[:, None] & real
-        token = (start + n * K - phase).to(tl.int64) * H + head
-        tile = i[:, None] * (H * D) + d
-        x = tl.load(k_ptr + token * D + tile, inside, 0.0)
-        target = tl.load(v_ptr + token * D + tile, inside, 0.0).to(tl.float32) - x.to(tl.float32)
-        q = tl.load(q_ptr + token * D + tile, inside, 0.0)
-        lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
-
-        z = dot(W1, tl.trans(q), DOT, PRECISION) + b1
-        X2, G2, G1 = training(x, gamma * (beta - target), W1, b1, W2, b2, gamma, real, D, eps, DOT, PRECISION)
-        factors = M * lr[None, :]
-        read = factors * (dot(q, tl.trans(x), DOT, PRECISION) + 1)
-        z -= dot(G1, tl.trans(read), DOT, PRECISION)
-        if S_W1_ptr is not None:  # noqa: SIM102 (settled when the kernel is compiled)
-            if n == 0:
-                S = tl.load(S_W1_ptr + end * D * E + lying, both, 0.0)
-                z -= scale[None, :] * (dot(S, tl.trans(q), DOT, PRECISION) + tl.load(S_b1_ptr + end * E + e, hidden, 0.0))
-        h = gelu(z)[0]
-        read = factors * (dot(tl.trans(h), X2, DOT, PRECISION) + 1)
-        z = dot(tl.trans(h), W2, DOT, PRECISION) + b2 - dot(read, G2, DOT, PRECISION)
-        if S_W1_ptr is not None:  # noqa: SIM102 (settled when the kernel is compiled)
-            if n == 0:
-                S = tl.load(S_W2_ptr + end * D * E + upright, both, 0.0)
-                z -= scale[:, None] * (dot(tl.trans(h), S, DOT, PRECISION) + tl.load(S_b2_ptr + end * D + d, real, 0.0))
-        z = centre(z, real, D)[0]
-        y = q.to(tl.float32) + gamma * (z * rstd(z, D, eps)) + beta
-        tl.store(y_ptr + token * D + tile, y, inside)
-
-        whole = (n + 1) * K <= phase + length
-        if not whole:
-            S_W1, S_b1 = dot(G1 * lr[None, :], x, DOT, PRECISION), tl.sum(G1 * lr[None, :], 1)[:, None]
-            S_W2, S_b2 = dot(X2, G2 * lr[:, None], DOT, PRECISION), tl.sum(G2 * lr[:, None], 0)[None, :]
-            if S_W1_ptr is not None:
-                S_W1 += tl.load(S_W1_ptr + end * D * E + lying, both & (n == 0), 0.0)
-                S_b1 += tl.load(S_b1_ptr + end * E + e, hidden & (n == 0), 0.0)
-                S_W2 += tl.load(S_W2_ptr + end * D * E + upright, both & (n == 0), 0.0)
-                S_b2 += tl.load(S_b2_ptr + end * D + d, real & (n == 0), 0.0)
-            tl.store(S_W1_end_ptr + end * D * E + lying, S_W1, both)
-            tl.store(S_b1_end_ptr + end * E + e, S_b1, hidden)
-            tl.store(S_W2_end_ptr + end * D * E + upright, S_W2, both)
-            tl.store(S_b2_end_ptr + end * D + d, S_b2, real)
-        step = tl.where(whole, -last, 0.0)
-        G1 *= (step * lr)[None, :]
-        G2 *= (step * lr)[:, None]
-        W1 = tl.dot(G1.to(DOT), x.to(DOT), W1, input_precision=PRECISION)
-        W2 = tl.dot(X2.to(DOT), G2.to(DOT), W2, input_precision=PRECISION)
-        b1 += tl.sum(G1, 1)[:, None]
-        b2 += tl.sum(G2, 0)[None, :]
-        if S_W1_ptr is not None:  # noqa: SIM102 (settled when the kernel is compiled)
-            if n == 0:
-                W1 += step * tl.load(S_W1_ptr + end * D * E + lying, both, 0.0)
-                b1 += step * tl.load(S_b1_ptr + end * E + e, hidden, 0.0)
-                S = centre(tl.load(S_W2_ptr + end * D * E + upright, both, 0.0), real, D)
-                W2, W2_mean = W2 + step * S[0], W2_mean + step * S[1]
-                S_b = centre(tl.load(S_b2_ptr + end * D + d, real, 0.0), real, D)
-                b2, b2_mean = b2 + step * S_b[0], b2_mean + step * S_b[1]
-
+    done = 0
+    if S_W1_ptr is not None:
+        # A sequence without tokens has a mini-batch without any, to which its sums belong.
+        count = tl.maximum(count, 1)
+        done = 1
+    if Ws_ptr is not None:
+        keep(first * H + head, W1, b1, W2, b2, Ws_ptr, bs_ptr, count > 0, D, E, D_PAD, E_PAD)
+    if S_W1_ptr is not None:
+        W1, b1, W2, b2 = mini_batch(
+            *(0, W1, b1, W2, b2, q_ptr, k_ptr, v_ptr, lr_ptr, S_W1_ptr, S_b1_ptr, S_W2_ptr, S_b2_ptr, scale_ptr, gamma_ptr, beta_ptr, y_ptr),
+            *(start, length, phase, row, head, H, eps, K, D, E, K_PAD, D_PAD, E_PAD, DOT, PRECISION),
+        )
+        step = tl.where(phase + length >= K, -tl.load(scale_ptr + K - 1), 0.0)
+        W2_mean += step * (tl.sum(tl.load(S_W2_ptr + end * D * E + upright, both, 0.0), 1) / D)[:, None]
+        b2_mean += step * (tl.sum(tl.load(S_b2_ptr + end * D + d, real, 0.0), 1) / D)[:, None]
+    for segment in tl.range(0, tl.cdiv(count, length_of_segment), num_stages=1):
+        for n in tl.range(tl.maximum(segment * length_of_segment, done), tl.minimum((segment + 1) * length_of_segment, count), num_stages=1):
+            W1, b1, W2, b2 = mini_batch(
+                *(n, W1, b1, W2, b2, q_ptr, k_ptr, v_ptr, lr_ptr, None, None, None, None, scale_ptr, gamma_ptr, beta_ptr, y_ptr),
+                *(start, length, phase, row, head, H, eps, K, D, E, K_PAD, D_PAD, E_PAD, DOT, PRECISION),
+            )
+        if Ws_ptr is not None:
+            more = (segment + 1) * length_of_segment < count
+            keep((first + segment + 1) * H + head, W1, b1, W2, b2, Ws_ptr, bs_ptr, more, D, E, D_PAD, E_PAD)
     tl.store(W1_end_ptr + end * D * E + lying, W1, both)
     tl.store(b1_end_ptr + end * E + e, b1, hidden)
-    tl.store(W2_end_ptr + end * D * E + upright, W2 + W2_mean[:, None], both)
-    tl.store(b2_end_ptr + end * D + d, b2 + b2_mean[:, None], real)
+    tl.store(W2_end_ptr + end * D * E + upright, W2 + W2_mean, both)
+    tl.store(b2_end_ptr + end * D + d, b2 + b2_mean, real)
+
+    if count * K > phase + length:
+        i, valid = places(count - 1, length, phase, K, K_PAD)
+        inside = valid[:, None] & real
+        token = (start + (count - 1) * K - phase).to(tl.int64) * H + head
+        tile = i[:, None] * (H * D) + d
+        gamma = tl.load(gamma_ptr + head * D + d, real, 0.0)
+        beta = tl.load(beta_ptr + head * D + d, real, 0.0)
+        x = tl.load(k_ptr + token * D + tile, inside, 0.0)
+        u = gamma * (beta - tl.load(v_ptr + token * D + tile, inside, 0.0).to(tl.float32) + x.to(tl.float32))
+        lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
+        X2, G2, G1 = training(x, u, W1, b1, W2, b2, gamma, real, D, eps, DOT, PRECISION)
+        G1 *= lr[None, :]
+        G2 *= lr[:, None]
+        S_W1, S_b1 = dot(G1, x, DOT, PRECISION), tl.sum(G1, 1)[:, None]
+        S_W2, S_b2 = dot(X2, G2, DOT, PRECISION), tl.sum(G2, 0)[None, :]
+        if S_W1_ptr is not None:
+            S_W1 += tl.load(S_W1_ptr + end * D * E + lying, both & (count == 1), 0.0)
+            S_b1 += tl.load(S_b1_ptr + end * E + e, hidden & (count == 1), 0.0)
+            S_W2 += tl.load(S_W2_ptr + end * D * E + upright, both & (count == 1), 0.0)
+            S_b2 += tl.load(S_b2_ptr + end * D + d, real & (count == 1), 0.0)
+        tl.store(S_W1_end_ptr + end * D * E + lying, S_W1, both)
+        tl.store(S_b1_end_ptr + end * E + e, S_b1, hidden)
+        tl.store(S_W2_end_ptr + end * D * E + upright, S_W2, both)
+        tl.store(S_b2_end_ptr + end * D + d, S_b2, real)

@@ -48,8 +48,9 @@ def segments_of(layout: Layout, size: int, tokens: int) -> tuple[Tensor | None, 
         each = triton.cdiv(layout.longest + extra, extent)
         return None, each, layout.rows * each
     slots = layout.length if layout.phase is None else layout.length + layout.phase
-    counts = (slots + extent - 1) // extent
-    return (counts.cumsum(0) - counts).int(), 0, (tokens + layout.rows * (extent - 1 + extra)) // extent
+    # One that goes on with a mini-batch has a segment even if it has no token.
+    counts = (slots.clamp(min=int(layout.phase is not None)) + extent - 1) // extent
+    return (counts.cumsum(0) - counts).int(), 0, (tokens + layout.rows * (extent + extra)) // extent
 
 
 def constants(q: Tensor, size: int) -> dict[str, Any]:
@@ -90,7 +91,8 @@ def forward(
     results = empty(q, W1, b1, W2, b2, total)
     y, W1_end, b1_end, W2_end, b2_end, *ends, Ws, bs = results
     sums, where = (S_W1, S_b1, S_W2, S_b2), (start, length, phase, first)
-    carried_over(sums, ends, where, longest)
+    for x in ends:
+        x.zero_()
     rows, heads = W1.shape[0], q.shape[1]
     strides = (W1.stride(0), b1.stride(0), W2.stride(0), b2.stride(0))
     with torch.cuda.device_of(q):
@@ -114,18 +116,6 @@ def empty(q: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor, total: int)
     heads, inner, outer = W2.shape[1:]
     Ws = q.new_empty((total, heads, 2, inner, outer), dtype=saved_dtype(q.dtype))
     return [q.new_empty(q.shape), *ends, Ws, W2.new_empty((total, heads, inner + outer))]
-
-
-def carried_over(sums: Sequence[Tensor | None], ends: Sequence[Tensor], where: Sequence[Tensor | None], longest: int) -> None:
-    """Make ``ends`` the given sums where a sequence has no token and begins at a border, and 0 in all others, for the kernels to overwrite."""
-    _, length, phase, _ = where
-    for old, end in zip(sums, ends, strict=True):
-        if old is None or (length is None and longest):
-            end.zero_()
-            continue
-        slots = torch.zeros(end.shape[0], dtype=torch.int32, device=end.device) if length is None else length
-        slots = slots if phase is None else slots + phase
-        end.copy_(torch.where((slots == 0)[:, None, None, None], old, 0.0))
 
 
 @torch.library.custom_op("tttcore::mlp_backward", mutates_args=())
@@ -167,8 +157,6 @@ def backward(
     results = empty_backward(q, k, v, lr, *ends[:4], scale, gamma, beta, *sums)
     tokens, weights, (dscale, dgamma, dbeta), dS = results[:4], results[4:8], results[8:11], results[11:]
     given = [None if x is None else dx for x, dx in zip(sums, dS, strict=True)]
-    if given[0] is not None:
-        carried_over(ends[4:], dS, where, longest)
     rows, (heads, width), size = dW1_end.shape[0], q.shape[1:], scale.shape[0]
     dscales, dgammas, dbetas = scale.new_empty(rows, heads, size), gamma.new_empty(rows, heads, width), beta.new_empty(rows, heads, width)
     replayed = (x.new_empty((rows, heads, every, *x.shape[2:])) for x in (Ws, bs))
