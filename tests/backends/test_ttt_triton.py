@@ -16,8 +16,22 @@ import tttcore
 from ttt_triton.requirements import missing
 
 HERE = Path(__file__).parent
-SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}
+CHECKS = ("triton_checks.py", "triton_decode_checks.py")
+SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 """Bytes that one program may have, by architecture."""
+SPILLED = {
+    ("scan", 80): 376,
+    ("readout_backward", 80): 1128,
+    ("reverse_scan", 80): 936,
+    ("training_backward", 80): 1576,
+    ("scan", 90): 88,
+    ("readout_backward", 90): 72,
+    ("reverse_scan", 90): 552,
+    ("scan", 100): 288,
+    ("readout_backward", 100): 280,
+    ("reverse_scan", 100): 952,
+}
+"""Bytes of registers that a thread is known to spill, at most (docs/kernels.md says what they cost); other kernels spill none."""
 
 
 def python(*arguments, interpret=False):
@@ -36,25 +50,33 @@ def without_driver(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", refuse)
 
 
-def test_in_the_interpreter():
-    run = python("-m", "pytest", "-p", "no:cacheprovider", HERE / "triton_checks.py", interpret=True)
+@pytest.mark.parametrize("checks", CHECKS)
+def test_in_the_interpreter(checks):
+    run = python("-m", "pytest", "-p", "no:cacheprovider", HERE / checks, interpret=True)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_on_the_gpu(monkeypatch):
+def test_all_laws_hold_in_the_interpreter():
+    suite = ("--pyargs", "ttt_conformance", "--ttt-backend", "triton", "--ttt-effort", "quick")
+    run = python("-m", "pytest", "-p", "no:cacheprovider", *suite, interpret=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("checks", CHECKS)
+def test_on_the_gpu(checks, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     if reason := missing():
         pytest.skip(reason.partition(":")[0])
-    run = python("-m", "pytest", "-p", "no:cacheprovider", HERE / "triton_checks.py")
+    run = python("-m", "pytest", "-p", "no:cacheprovider", HERE / checks)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_the_kernel_keeps_its_registers(record_property):
+def test_the_kernels_keep_their_registers(record_property):
     run = python(HERE / "triton_resources.py")
     assert run.returncode == 0, run.stderr
     for found in json.loads(run.stdout):
-        record_property(f"sm_{found['arch']} {found['dtype']}", found)
-        assert found["stack"] == 0, f"registers spill: {found}"
+        record_property(f"sm_{found['arch']} {found['kernel']}", found)
+        assert found["stack"] <= SPILLED.get((found["kernel"], found["arch"]), 0), f"registers spill: {found}"
         assert found["shared"] <= SHARED_MEMORY[found["arch"]], found
 
 
@@ -84,4 +106,4 @@ def test_tensors_on_the_cpu_are_refused_where_triton_compiles():
         spec = tttcore.LayerSpec(width=8, heads=2)
         tttcore.get_backend("ttt_triton:BACKEND").layer(spec, tttcore.init(spec, 0), torch.zeros(1, 3, 8))
     """
-    assert "does not support device: got 'cpu'; expected 'cuda'. Fix: move the tensors to a GPU, or set" in python("-c", code).stderr
+    assert "does not support device: got tensors on the CPU; expected 'cuda'. Fix: move the tensors to a GPU, or set" in python("-c", code).stderr

@@ -1,4 +1,4 @@
-"""Checks of the Triton decoder that launch its kernels, on a GPU or in Triton's interpreter; ``test_ttt_triton_decode`` runs them on their own."""
+"""Checks of the Triton decoder that launch its kernels, on a GPU or in Triton's interpreter; ``test_ttt_triton`` runs them on their own."""
 
 import dataclasses
 

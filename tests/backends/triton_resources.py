@@ -1,4 +1,7 @@
-"""Compile the kernels of TTT-Linear without a GPU and print what they take, as JSON; ``test_ttt_triton`` runs this without TRITON_INTERPRET."""
+"""Compile every kernel without a GPU and print what it takes, as JSON; ``test_ttt_triton`` runs this without TRITON_INTERPRET.
+
+D = 64, K = 16, bfloat16 tokens of sequences that lie end to end.
+"""
 
 import json
 import sys
@@ -6,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ttt_triton import decode
 from ttt_triton.layout import padded
 from ttt_triton.linear.op import constants
 from ttt_triton.linear.readout import readout
@@ -13,29 +17,38 @@ from ttt_triton.linear.readout_backward import readout_backward
 from ttt_triton.linear.reverse_scan import reverse_scan
 from ttt_triton.linear.scan import scan
 from ttt_triton.linear.training_backward import training_backward
+from tttcore import LayerSpec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from compiled import resources
 
-TOKENS = ("q", "k", "v", "lr", "y", "dq", "dk", "dv", "dlr", "dy", "G", "Ws", "dG", "normed", "dWs", "dz", "p")
-ABSENT = ("opening", "opening_k", "opening_q", "dopening", "start", "length", "phase", "first", "row")
 SIZE, WIDTH = 16, 64
+NARROW = ("q", "k", "v", "lr", "y", "dq", "dk", "dv", "dlr", "dy", "G", "Ws", "dG", "normed", "dWs", "dz", "p")
+ABSENT = ("opening", "opening_k", "opening_q", "dopening", "start", "length", "phase", "first", "row", "valid")
+
+
+def pointers(*more):
+    """Element types by argument."""
+    return {f"{name}_ptr": "bf16" for name in (*NARROW, *more)} | {f"{name}_ptr": None for name in ABSENT}
 
 
 def linear(arch):
-    """All kernels for bfloat16 tokens of sequences that lie end to end."""
-    pointers = dict.fromkeys((f"{name}_ptr" for name in TOKENS), "bf16") | dict.fromkeys(f"{name}_ptr" for name in ABSENT)
-    usual = constants(torch.empty(0, 1, WIDTH, dtype=torch.bfloat16), SIZE)
-    for kernel, more in (
-        (scan, {"STAGES": 2}),
-        (readout, {}),
-        (readout_backward, {"K_PAD": padded(SIZE)}),
-        (reverse_scan, {"STAGES": 1, "OPENING": False}),
-        (training_backward, {}),
-    ):
-        tokens = pointers | ({"dW_ptr": "bf16"} if kernel is readout_backward else {})
-        yield resources(kernel, arch, tokens, usual | more)
+    """Those of TTT-Linear."""
+    tokens = torch.empty(0, 1, WIDTH, dtype=torch.bfloat16)
+    yield resources(scan, arch, pointers(), constants(tokens, SIZE, STAGES=2))
+    yield resources(readout, arch, pointers(), constants(tokens, SIZE))
+    yield resources(readout_backward, arch, pointers("dW"), constants(tokens, SIZE, K_PAD=padded(SIZE)))
+    yield resources(reverse_scan, arch, pointers(), constants(tokens, SIZE, OPENING=False, STAGES=2))
+    yield resources(training_backward, arch, pointers(), constants(tokens, SIZE))
+
+
+def decoding(arch):
+    """Those of a token."""
+    tokens = {f"{name}_ptr": "bf16" for name in ("q", "k", "v", "lr", "y")} | {"phase_ptr": "i32", "base_ptr": "i32", "valid_ptr": None}
+    for inner, module in (("linear", decode.linear), ("mlp", decode.mlp)):
+        options = module.options(LayerSpec(width=WIDTH, heads=1, inner=inner, mini_batch_size=SIZE))
+        yield resources(module.step, arch, tokens, options) | {"kernel": f"{inner} step"}
 
 
 if __name__ == "__main__":
-    json.dump([found for arch in (80, 90, 100) for found in linear(arch)], sys.stdout)
+    json.dump([found for arch in (80, 90, 100) for kernels in (linear, decoding) for found in kernels(arch)], sys.stdout)

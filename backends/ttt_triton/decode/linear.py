@@ -123,5 +123,5 @@ def options(spec: LayerSpec) -> dict[str, Any]:
     size, width = spec.mini_batch_size, spec.head_dim
     padded_size, padded_width = triton.next_power_of_2(max(1, size - 1)), triton.next_power_of_2(width)
     constants = {"K": size, "D": width, "D_PAD": padded_width, "K_PAD": padded_size, "ROWS": min(16, padded_size)}
-    warps = 8 if padded_width == 128 else 4 if padded_width == 64 else 1
-    return constants | {"FOLD_ROWS": min(32, padded_width), "num_warps": warps, "num_stages": 1, "maxnreg": 96 if padded_width <= 64 else 128}
+    warps = 8 if padded_width == 128 else 2 if padded_width == 64 else 1
+    return constants | {"FOLD_ROWS": min(32, padded_width), "num_warps": warps, "num_stages": 1, "maxnreg": 136 if padded_width == 64 else 128}

@@ -150,16 +150,16 @@ def step(
 
 
 def options(spec: LayerSpec) -> dict[str, Any]:
-    """The kernel's constants; registers for two programs on a multiprocessor, so that one loads while the other computes."""
+    """The kernel's constants; few warps with many registers each, because what a token waits for is sums over warps."""
     size, width = spec.mini_batch_size, spec.head_dim
     hidden = spec.inner_model.hidden[0].expansion * width
     padded_size, padded_width, padded_hidden = map(triton.next_power_of_2, (size, width, hidden))
     constants = {"K": size, "D": width, "E": hidden, "D_PAD": padded_width, "E_PAD": padded_hidden, "K_PAD": padded_size}
     entries = padded_width * padded_hidden
-    # Both W_1 and, after it, W_2 take 64 registers of a thread.
-    warps = min(16, max(1, entries // (64 * 32)))
-    # What is folded at a time takes 16 registers of a thread in the first map, 4 in the second: with more some spill.
-    folded = 16 * 32 * warps
-    constants |= {"ROWS": min(8, padded_size), "FOLD1_ROWS": min(padded_width, max(1, folded // padded_hidden))}
-    constants |= {"FOLD2_ROWS": min(padded_hidden, folded // (4 * padded_width)), "HOLD": entries <= 64 * 256}
-    return constants | {"num_warps": warps, "num_stages": 1, "maxnreg": 128}
+    # Both W_1 and, after it, W_2 take 128 registers of a thread.
+    warps = min(16, max(1, entries // (128 * 32)))
+    # What is folded at a time takes 32 registers of a thread.
+    folded = 32 * 32 * warps
+    constants |= {"ROWS": min(16, padded_size), "FOLD1_ROWS": min(padded_width, max(1, folded // padded_hidden))}
+    constants |= {"FOLD2_ROWS": min(padded_hidden, folded // padded_width), "HOLD": entries <= 64 * 256}
+    return constants | {"num_warps": warps, "num_stages": 1, "maxnreg": 255 if warps <= 8 else 128}
