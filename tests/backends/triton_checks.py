@@ -112,6 +112,19 @@ def test_the_layer_equals_the_one_on_pytorch_alone():
         torch.testing.assert_close(got, expected, check_dtype=False)
 
 
+def test_vmap_equals_a_loop():
+    params = tree_map(BACKEND.asarray, {name: x for name, x in tttcore.init(spec(), 0).items() if name in spec().inner_shapes()})
+    tokens = [torch.randn(3, 2, 11, 2, 4, device=params["W1"].device) for _ in range(3)]
+    tokens.append(torch.rand(3, 2, 11, 2, device=params["W1"].device))
+
+    def run(*tokens):
+        y, state = BACKEND.inner(spec(), params, *tokens)
+        return y, state.weights["W1"], state.grads["W1"], state.phase
+
+    for got, expected in zip(torch.func.vmap(run)(*tokens), zip(*map(run, *tokens), strict=True), strict=True):
+        assert torch.equal(got, torch.stack(expected))
+
+
 def test_activation_checkpointing_gives_the_same_gradients():
     layer = TTTLayer(spec(), kernel="triton", device=BACKEND.asarray(np.zeros(0)).device)
     x = torch.randn(2, 11, 8, device=layer.W1.device)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..layout import Layout, operands, padded, saved_dtype, tile
+from ..layout import operands, padded, saved_dtype, tile
 from .readout import readout
 from .readout_backward import readout_backward
 from .reverse_scan import reverse_scan
@@ -16,21 +15,6 @@ from .scan import scan
 from .training_backward import training_backward
 
 Tensors = list[Tensor]
-
-
-def linear(
-    tokens: Sequence[Tensor], weights: Sequence[Tensor], learned: Sequence[Tensor], opening: Sequence[Tensor] | None, layout: Layout, eps: float
-) -> tuple[Tensor, Tensors, Tensors]:
-    """(y, [W, b] after each sequence's last whole mini-batch, [S_W, S_b] of the open one), differentiable in every floating-point argument.
-
-    tokens: q, k, v ``[N, H, D]`` and ℓ ``[N, H]``; weights: W ``[R, H, D, D]``, b ``[R, H, 1, D]``; learned: s ``[K]``, γ, β ``[H, D]``; opening,
-    if any: what the training rows and the read-outs of the first mini-batch find in place of XW + b, ``[R, K, H, D]`` by its slots. All of them
-    float32 but the tokens.
-    """
-    opening_k, opening_q = opening or (None, None)
-    places = (layout.start, layout.length, layout.phase, layout.first, layout.row, layout.longest, layout.blocks, layout.total)
-    y, W, b, S_W, S_b, *_ = forward(*tokens, *weights, *learned, opening_k, opening_q, *places, eps)
-    return y, [W, b], [S_W, S_b]
 
 
 def constants(q: Tensor, size: int, **more: Any) -> dict[str, Any]:
@@ -94,11 +78,6 @@ def forward(
         if total:
             readout[heads, total](q, k, lr, G, Ws, bs, opening_q, *inputs, row, y, S_W, S_b, longest, blocks, heads, eps, **options)
     return outputs
-
-
-@forward.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, W: Tensor, b: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    return empty(q, W, b, others[-2])
 
 
 def empty(q: Tensor, W: Tensor, b: Tensor, total: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -170,36 +149,7 @@ def backward(
     return results
 
 
-@backward.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, scale: Tensor, gamma: Tensor, beta: Tensor, *others: Any) -> Tensors:
-    opening_k, opening_q, dW_end, db_end = others[0], others[1], others[11], others[12]
-    return empty_backward(q, k, v, lr, dW_end, db_end, scale, gamma, beta, opening_k, opening_q)
-
-
 def empty_backward(*like: Tensor | None) -> Tensors:
     """Room for the cotangents of these, nothing for None."""
     given = next(x for x in like if x is not None)
     return [given.new_empty(0) if x is None else x.new_empty(x.shape) for x in like]
-
-
-def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    """Keep what the backward pass needs: the tokens, their gradients G and the weights at the starts of blocks."""
-    q, k, v, lr, W, b, *others, longest, blocks, total, eps = inputs
-    saved = output[5:]
-    ctx.mark_non_differentiable(*saved)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(q, k, v, lr, *others, *saved)
-    ctx.ends, ctx.extent = (W.shape, b.shape), (longest, blocks, total, eps)
-
-
-def derive(ctx: Any, dy: Tensor | None, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Cotangents of the operator's inputs."""
-    q, *saved, bs = ctx.saved_tensors
-    dy = torch.zeros_like(q) if dy is None else dy.contiguous()
-    ends = (bs.new_zeros(shape) if x is None else x.contiguous() for x, shape in zip(cotangents[:4], 2 * ctx.ends, strict=True))
-    found = backward(q, *saved, bs, dy, *ends, *ctx.extent)
-    opening = (None if given is None else x for given, x in zip(saved[6:8], found[9:], strict=True))
-    return (*found[:9], *opening, *(None for _ in range(9)))
-
-
-forward.register_autograd(derive, setup_context=save)

@@ -1,0 +1,65 @@
+"""How PyTorch traces, differentiates and maps the operators of ``op``: importing this module registers it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .op import backward, empty, empty_backward, forward
+
+Tensors = list[Tensor]
+
+
+@forward.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, W: Tensor, b: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    return empty(q, W, b, others[-2])
+
+
+@backward.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, scale: Tensor, gamma: Tensor, beta: Tensor, *others: Any) -> Tensors:
+    opening_k, opening_q, dW_end, db_end = others[0], others[1], others[11], others[12]
+    return empty_backward(q, k, v, lr, dW_end, db_end, scale, gamma, beta, opening_k, opening_q)
+
+
+def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    """Keep what the backward pass needs: the tokens, their gradients G and the weights at the starts of blocks."""
+    q, k, v, lr, W, b, *others, longest, blocks, total, eps = inputs
+    saved = output[5:]
+    ctx.mark_non_differentiable(*saved)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(q, k, v, lr, *others, *saved)
+    ctx.ends, ctx.extent = (W.shape, b.shape), (longest, blocks, total, eps)
+
+
+def derive(ctx: Any, dy: Tensor | None, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Cotangents of the operator's inputs."""
+    q, *saved, bs = ctx.saved_tensors
+    dy = torch.zeros_like(q) if dy is None else dy.contiguous()
+    ends = (bs.new_zeros(shape) if x is None else x.contiguous() for x, shape in zip(cotangents[:4], 2 * ctx.ends, strict=True))
+    found = backward(q, *saved, bs, dy, *ends, *ctx.extent)
+    opening = (None if given is None else x for given, x in zip(saved[6:8], found[9:], strict=True))
+    return (*found[:9], *opening, *(None for _ in range(9)))
+
+
+forward.register_autograd(derive, setup_context=save)
+
+
+@forward.register_vmap
+def batched(info: Any, dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """``torch.func.vmap`` of sequences that lie end to end: the mapped axis becomes more of them."""
+    tensors, extent = arguments[:16], arguments[16:]
+    learned, packed = dims[6:9], tensors[14:]
+    if any(dim is not None for dim in learned) or any(x is not None for x in (tensors[11], *packed)):
+        raise NotImplementedError("vmap: got learned parameters or packed sequences; expected tokens, weights or states to map over. Fix: loop")
+
+    def fold(x: Tensor | None, dim: int | None) -> Tensor | None:
+        if x is None:
+            return None
+        return (x.movedim(dim, 0) if dim is not None else x.expand(info.batch_size, *x.shape)).flatten(0, 1).contiguous()
+
+    folded = (x if 6 <= i < 9 else fold(x, dims[i]) for i, x in enumerate(tensors))
+    longest, blocks, total, eps = extent
+    results = forward(*folded, longest, blocks, info.batch_size * total, eps)
+    return tuple(x.unflatten(0, (info.batch_size, -1)) for x in results), (0,) * len(results)
