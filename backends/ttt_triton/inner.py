@@ -11,7 +11,7 @@ from tttcore import LayerSpec, State, Unsupported
 from tttcore.sequence import Rows
 
 from .claims import NAME
-from .layout import Layout
+from .layout import Layout, tile
 from .linear import linear
 
 WEIGHTS = ("W1", "b1")
@@ -38,10 +38,11 @@ def dual(
     phase = None if state is None else state.phase.int()
     gathered = [x if valid is None else valid.gather(x) for x in (q, k, v, lr)]
     rows, longest = gathered[0].shape[:2]
+    block = tile(size, spec.head_dim, q.dtype) // size * size
     if cu_seqlens is None:
-        layout = Layout.even(size, rows, longest, None if valid is None else valid.length, phase)
+        layout = Layout.even(size, block, rows, longest, None if valid is None else valid.length, phase)
     else:
-        layout = Layout.packed(size, cu_seqlens, longest, phase)
+        layout = Layout.packed(size, block, cu_seqlens, longest, phase)
     tokens = [x.flatten(0, 1).contiguous() for x in gathered]
     params = {name: value.float().contiguous() for name, value in params.items()}
     learned = spec.update_rule.scale(spec, params), params["norm_weight"], params["norm_bias"]

@@ -18,22 +18,22 @@ def padded(n: int) -> int:
     return max(16, 1 << (n - 1).bit_length())
 
 
-def tile(size: int) -> int:
-    """Rows of a tile for mini-batches of K = ``size``: 64 suit the matrix units; the interpreter's time goes by the tile."""
-    return padded(size) if INTERPRETED else 64
-
-
-def block(size: int) -> int:
-    """Tokens of a block: the whole mini-batches that fit a tile."""
-    return tile(size) // size * size
-
-
 def saved_dtype(dtype: torch.dtype) -> torch.dtype:
     """In which dtype kernels multiply, and keep what the backward pass needs, for tokens of ``dtype``: float32 for all but bfloat16.
 
     Float16 has too narrow a range for gradients through LayerNorm; the interpreter's bfloat16 is wrong.
     """
     return torch.bfloat16 if dtype == torch.bfloat16 and not INTERPRETED else torch.float32
+
+
+def tile(size: int, width: int, dtype: torch.dtype) -> int:
+    """Rows of a tile for mini-batches of K = ``size`` and D = ``width``: 64 suit the matrix units; the interpreter's time goes by the tile.
+
+    Half of that where float32 matrices of 64 rows would not fit the shared memory.
+    """
+    if INTERPRETED:
+        return padded(size)
+    return 32 if size <= 32 and width > 64 and saved_dtype(dtype) == torch.float32 else 64
 
 
 def operands(dtype: torch.dtype) -> dict[str, Any]:
@@ -61,21 +61,21 @@ class Layout(NamedTuple):
     row: Tensor | None = None
 
     @classmethod
-    def even(cls, size: int, rows: int, longest: int, length: Tensor | None, phase: Tensor | None) -> Layout:
-        """R sequences in rows of ``longest`` tokens, K = ``size``."""
-        blocks = -(-(longest + (0 if phase is None else size - 1)) // block(size))
+    def even(cls, size: int, block: int, rows: int, longest: int, length: Tensor | None, phase: Tensor | None) -> Layout:
+        """R sequences in rows of ``longest`` tokens, K = ``size``, in blocks of ``block`` tokens."""
+        blocks = -(-(longest + (0 if phase is None else size - 1)) // block)
         return cls(rows, longest, blocks, rows * blocks, length=length, phase=phase)
 
     @classmethod
-    def packed(cls, size: int, cu_seqlens: Tensor, tokens: int, phase: Tensor | None) -> Layout:
+    def packed(cls, size: int, block: int, cu_seqlens: Tensor, tokens: int, phase: Tensor | None) -> Layout:
         """Packed sequences, with as many places as any sequences of these counts can need: no value is read on the host."""
         rows = cu_seqlens.shape[0] - 1
         # Values on a GPU are not checked; within the tokens, wrong ones at least reach no one else's memory.
         borders = cu_seqlens.int().clamp(0, tokens)
         start, length = borders[:-1], borders.diff().clamp(min=0)
         slots = length if phase is None else length + phase
-        ends = ((slots + block(size) - 1) // block(size)).cumsum(0)
-        total = (tokens + rows * (block(size) - 1 + (0 if phase is None else size - 1))) // block(size)
+        ends = ((slots + block - 1) // block).cumsum(0)
+        total = (tokens + rows * (block - 1 + (0 if phase is None else size - 1))) // block
         places = torch.arange(total, device=cu_seqlens.device)
         row = torch.searchsorted(ends, places, right=True).clamp(max=max(rows - 1, 0)).int()
         first = torch.nn.functional.pad(ends, (1, 0))[:-1].int()

@@ -20,7 +20,7 @@ Tensors = list[Tensor]
 def constants(q: Tensor, size: int, **more: Any) -> dict[str, Any]:
     """The kernels' compile-time arguments for tokens q and K = ``size``, and those of one kernel alone."""
     width = q.shape[-1]
-    shape = {"K": size, "D": width, "R": tile(size), "D_PAD": padded(width)}
+    shape = {"K": size, "D": width, "R": tile(size, width, q.dtype), "D_PAD": padded(width)}
     return shape | operands(q.dtype) | {"num_warps": 4 if width <= 64 else 8, "num_stages": 1} | more
 
 
@@ -73,7 +73,7 @@ def forward(
             blocks,
             heads,
             eps,
-            **constants(q, scale.shape[0], STAGES=2),
+            **constants(q, scale.shape[0], STAGES=2 if G.dtype == torch.bfloat16 else 1),
         )
         if total:
             readout[heads, total](q, k, lr, G, Ws, bs, opening_q, *inputs, row, y, S_W, S_b, longest, blocks, heads, eps, **options)
@@ -121,7 +121,9 @@ def backward(
     options = constants(q, size)
     results = empty_backward(q, k, v, lr, dW_end, db_end, scale, gamma, beta, opening_k, opening_q)
     dq, dk, dv, dlr, dW, db, dscale, dgamma, dbeta, dopening_k, dopening_q = results
-    dG, normed, dz, p = (torch.empty_like(G) for _ in range(4))
+    dG, normed = torch.empty_like(G), torch.empty_like(G)
+    # Each tile is read before it is written, so that two results need no room of their own.
+    dz, p = dG, dv if dv.dtype == G.dtype else torch.empty_like(G)
     rstd = lr.new_empty(lr.shape, dtype=torch.float32)
     dWs, dbs = torch.empty_like(Ws), torch.empty_like(bs)
     dscales, dgammas, dbetas = scale.new_empty(total, heads, size), gamma.new_empty(total, heads, width), beta.new_empty(total, heads, width)
@@ -136,7 +138,7 @@ def backward(
             )
         reverse_scan[heads, rows](
             *(k, v, lr, scale, gamma, beta, *where, dG, normed, rstd, dWs, dbs, dW_end, db_end, dz, p, dlr, dW, db, *extent),
-            **constants(q, size, OPENING=opening_k is not None, STAGES=2),
+            **constants(q, size, OPENING=opening_k is not None, STAGES=2 if G.dtype == torch.bfloat16 else 1),
         )
         if total:
             training_backward[heads, total](
