@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import block_of, centre, dot, earlier, readers, rstd, sequence, slots
+from .tiles import block_of, centre, dot, earlier, readers, rstd, sequence, slots, summed
 
 
 @triton.jit
@@ -74,6 +74,7 @@ def readout_backward(
     square = (d < D)[:, None] & real
     matrix, vector = d[:, None] * D + d[None, :], d[None, :]
     i, valid = slots(n, length, phase, K, R)
+    across, top = tl.broadcast_to(vector, (R, D_PAD)), (i == 0)[:, None] & real
     inside = valid[:, None] & real
     token = (start + n * (R // K * K) - phase).to(tl.int64) * H + head
     tile = i[:, None] * (H * D) + vector
@@ -109,15 +110,15 @@ def readout_backward(
     z *= r
     dz, _ = centre(dy * gamma, real, D)
     dz = r * (dz - z * (tl.sum(dz * z, 1)[:, None] / D))
-    tl.store(dgamma_ptr + at * D + vector, tl.sum(dy * z, 0)[None, :], real)
-    tl.store(dbeta_ptr + at * D + vector, tl.sum(dy, 0)[None, :], real)
+    tl.store(dgamma_ptr + at * D + across, summed(dy * z, DOT, PRECISION), top)
+    tl.store(dbeta_ptr + at * D + across, summed(dy, DOT, PRECISION), top)
     through = dz
     if dopening_ptr is not None:
         tl.store(dopening_ptr + slot + tile, dz, opening)
         through = tl.where(opening, 0.0, dz)
 
     tl.store(dW_ptr + at * D * D + matrix, dot(tl.trans(q), through, DOT, PRECISION), square)
-    tl.store(db_ptr + at * D + vector, tl.sum(through, 0)[None, :], real)
+    tl.store(db_ptr + at * D + across, summed(through, DOT, PRECISION), top)
     dG = -dot(tl.trans(factors * similar), dz, DOT, PRECISION)
     along = dot(dz, tl.trans(G), DOT, PRECISION)
     dM = -lr[None, :] * similar * along

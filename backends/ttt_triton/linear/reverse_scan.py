@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import centre, columns, dot, earlier, sequence, slots, writers
+from .tiles import centre, columns, dot, earlier, sequence, slots, summed, writers
 
 
 @triton.jit
@@ -94,8 +94,8 @@ def reverse_scan(
     end = row.to(tl.int64) * H + head
     dW, dW_mean = centre(tl.load(dW_end_ptr + end * D * D + matrix, both, 0.0), real, D)
     db, db_mean = centre(tl.load(db_end_ptr + end * D + vector, real, 0.0), real, D)
-    # R equal rows, as in ``scan``.
-    db, ones = tl.broadcast_to(db, (R, D_PAD)), tl.full((R, R), 1.0, DOT)
+    # R equal rows, as ``summed`` returns.
+    db = tl.broadcast_to(db, (R, D_PAD))
     across, top = tl.broadcast_to(vector, (R, D_PAD)), (tl.arange(0, R) == 0)[:, None] & real
 
     count = tl.cdiv(phase + length, R // K * K)
@@ -145,7 +145,7 @@ def reverse_scan(
         if OPENING:
             through = tl.where((n == 0) & (i < K)[:, None], 0.0, dz)
         dW = tl.dot(tl.trans(x).to(DOT), through.to(DOT), dW + dW_block, input_precision=PRECISION)
-        db = tl.dot(ones, through.to(DOT), db + db_block, input_precision=PRECISION)
+        db += db_block + summed(through, DOT, PRECISION)
 
     tl.store(dW_ptr + end * D * D + matrix, dW + dW_mean[:, None], both)
     tl.store(db_ptr + end * D + across, db + db_mean[:, None], top)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import centre, dot, earlier, loss_gradient, sequence, slots, writers
+from .tiles import centre, dot, earlier, loss_gradient, sequence, slots, summed, writers
 
 
 @triton.jit
@@ -70,8 +70,8 @@ def scan(
     last = tl.load(scale_ptr + K - 1)
     W, W_mean = centre(tl.load(W_ptr + row.to(tl.int64) * W_stride + head * D * D + matrix, square, 0.0), real, D)
     b, b_mean = centre(tl.load(b_ptr + row.to(tl.int64) * b_stride + head * D + vector, real, 0.0), real, D)
-    # R equal rows, so that its update is a product, too: a sum over rows would wait for all warps.
-    b, ones = tl.broadcast_to(b, (R, D_PAD)), tl.full((R, R), 1.0, DOT)
+    # R equal rows, as ``summed`` returns.
+    b = tl.broadcast_to(b, (R, D_PAD))
     across, top = tl.broadcast_to(vector, (R, D_PAD)), (tl.arange(0, R) == 0)[:, None] & real
 
     for n in tl.range(0, tl.cdiv(phase + length, R // K * K), num_stages=STAGES):
@@ -107,7 +107,7 @@ def scan(
 
         written = tl.where(writers(n, length, phase, i, K, R), -last * lr, 0.0)[:, None] * G
         W = tl.dot(tl.trans(x).to(DOT), written.to(DOT), W, input_precision=PRECISION)
-        b = tl.dot(ones, written.to(DOT), b, input_precision=PRECISION)
+        b += summed(written, DOT, PRECISION)
 
     end = row.to(tl.int64) * H + head
     tl.store(W_end_ptr + end * D * D + matrix, W + W_mean[:, None], square)
