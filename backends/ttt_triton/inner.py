@@ -58,9 +58,8 @@ def dual(
         # Where a sequence reaches no border, its weights are those it came with, and its sums are added to.
         weights = [torch.where(crossed, new, old) for new, old in zip(weights, before, strict=True)]
         grads = [new + torch.where(crossed, 0.0, old) for new, old in zip(grads, sums, strict=True)]
-    end = layout.lengths(q) if phase is None else layout.lengths(q) + phase
     y = y.reshape(gathered[0].shape)
-    state = State(dict(zip(WEIGHTS, weights, strict=True)), dict(zip(WEIGHTS, grads, strict=True)), end % size)
+    state = State(dict(zip(WEIGHTS, weights, strict=True)), dict(zip(WEIGHTS, grads, strict=True)), layout.end_phase(size, q))
     return y if valid is None else valid.scatter(y), state
 
 

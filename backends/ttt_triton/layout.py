@@ -88,3 +88,9 @@ class Layout(NamedTuple):
     def lengths(self, like: Tensor) -> Tensor:
         """``length``, also where all are as long."""
         return torch.full((self.rows,), self.longest, dtype=torch.int32, device=like.device) if self.length is None else self.length
+
+    def end_phase(self, size: int, like: Tensor) -> Tensor:
+        """``[R]`` tokens that each sequence leaves in an open mini-batch of K = ``size``."""
+        if self.length is None and self.phase is None:
+            return torch.full((self.rows,), self.longest % size, dtype=torch.int32, device=like.device)
+        return (self.lengths(like) if self.phase is None else self.lengths(like) + self.phase) % size
