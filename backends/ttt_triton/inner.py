@@ -11,7 +11,7 @@ from tttcore import LayerSpec, State, Unsupported
 from tttcore.sequence import Rows
 
 from .claims import NAME
-from .layout import Layout, tile
+from .layout import Layout, packed, padded_rows, tile
 from .linear import linear
 
 WEIGHTS = ("W1", "b1")
@@ -37,24 +37,27 @@ def dual(
     valid = None if mask is None else Rows.of_mask(mask)
     phase = None if state is None else state.phase.int()
     gathered = [x if valid is None else valid.gather(x) for x in (q, k, v, lr)]
-    rows, longest = gathered[0].shape[:2]
-    block = tile(size, spec.head_dim, q.dtype) // size * size
-    if cu_seqlens is None:
-        layout = Layout.even(size, block, rows, longest, None if valid is None else valid.length, phase)
-    else:
-        layout = Layout.packed(size, block, cu_seqlens, longest, phase)
     tokens = [x.flatten(0, 1).contiguous() for x in gathered]
+    (rows, longest), count = gathered[0].shape[:2], len(tokens[0])
+    block = tile(size, spec.head_dim, q.dtype) // size * size
+    if cu_seqlens is not None:
+        extents = packed(cu_seqlens, count)
+    elif valid is not None or phase is not None:
+        extents = padded_rows(q, rows, longest, None if valid is None else valid.length)
+    else:
+        extents = None
+    layout = Layout.even(block, rows, longest) if extents is None else Layout.ragged(size, block, count, *extents, phase)
     params = {name: value.float().contiguous() for name, value in params.items()}
     learned = spec.update_rule.scale(spec, params), params["norm_weight"], params["norm_bias"]
-    if phase is None or state is None:
+    if phase is None or state is None or extents is None:
         weights = [params[name].expand(layout.rows, *params[name].shape) for name in WEIGHTS]
         y, weights, grads = linear(tokens, weights, learned, None, layout, spec.eps)
     else:
         before = [state.weights[name].float() for name in WEIGHTS]
         sums = [state.grads[name].float() for name in WEIGHTS]
-        weights, opening = opened(before, sums, tokens, learned[0], layout, phase)
+        weights, opening = opened(before, sums, tokens, learned[0], *extents, phase)
         y, weights, grads = linear(tokens, weights, learned, opening, layout, spec.eps)
-        crossed = (phase + layout.lengths(q) >= size)[:, None, None, None]
+        crossed = (phase + extents[1] >= size)[:, None, None, None]
         # Where a sequence reaches no border, its weights are those it came with, and its sums are added to.
         weights = [torch.where(crossed, new, old) for new, old in zip(weights, before, strict=True)]
         grads = [new + torch.where(crossed, 0.0, old) for new, old in zip(grads, sums, strict=True)]
@@ -63,7 +66,7 @@ def dual(
     return y if valid is None else valid.scatter(y), state
 
 
-def opened(weights: Tensors, grads: Tensors, tokens: Tensors, scale: Tensor, layout: Layout, phase: Tensor) -> tuple[Tensors, Tensors]:
+def opened(weights: Tensors, grads: Tensors, tokens: Tensors, scale: Tensor, start: Tensor, length: Tensor, phase: Tensor) -> tuple[Tensors, Tensors]:
     """The weights W − s_{K−1} S that all but the first mini-batch find, and what its own rows find instead, ``[R, K, H, D]`` by slots, centred.
 
     In a mini-batch that was begun elsewhere training rows read W, XW + b, and read-outs W − s_i S, QW + b − s_i (QS_W + S_b). Neither can be had
@@ -71,8 +74,8 @@ def opened(weights: Tensors, grads: Tensors, tokens: Tensors, scale: Tensor, lay
     """
     slot = torch.arange(scale.shape[0], device=scale.device)
     place = slot - phase[:, None]
-    inside = (place >= 0) & (place < layout.lengths(scale)[:, None])
-    index = torch.where(inside, layout.starts(scale)[:, None] + place, 0)
+    inside = (place >= 0) & (place < length[:, None])
+    index = torch.where(inside, start[:, None] + place, 0)
 
     def rows(x: Tensor) -> Tensor:
         found = x[index].float() if len(x) else scale.new_zeros((*index.shape, *x.shape[1:]))

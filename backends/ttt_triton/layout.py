@@ -46,14 +46,14 @@ def operands(dtype: torch.dtype) -> dict[str, Any]:
 class Layout(NamedTuple):
     """R sequences among N tokens: sequence r is ``length[r]`` tokens from ``start[r]`` on, the first of them token ``phase[r]`` of its mini-batch.
 
-    None for start: end to end, ``longest`` tokens each; None for length: all ``longest``; None for phase: 0. Each has ``blocks`` places for
-    blocks, or where it is packed, those from ``first[r]`` on; ``row`` says whose each place is. ``total`` places in all. Tensors are int32.
+    Its blocks take the places from ``first[r]`` on, and ``row`` says whose each of all ``total`` places is. Tensors are int32; all of them are None
+    where sequences lie end to end, ``longest`` tokens and ``blocks`` blocks each, and begin at a border.
     """
 
     rows: int
-    longest: int
-    blocks: int
     total: int
+    longest: int = 0
+    blocks: int = 0
     start: Tensor | None = None
     length: Tensor | None = None
     phase: Tensor | None = None
@@ -61,36 +61,36 @@ class Layout(NamedTuple):
     row: Tensor | None = None
 
     @classmethod
-    def even(cls, size: int, block: int, rows: int, longest: int, length: Tensor | None, phase: Tensor | None) -> Layout:
-        """R sequences in rows of ``longest`` tokens, K = ``size``, in blocks of ``block`` tokens."""
-        blocks = -(-(longest + (0 if phase is None else size - 1)) // block)
-        return cls(rows, longest, blocks, rows * blocks, length=length, phase=phase)
+    def even(cls, block: int, rows: int, longest: int) -> Layout:
+        """R sequences of ``longest`` tokens, end to end, in blocks of ``block`` tokens."""
+        blocks = -(-longest // block)
+        return cls(rows, rows * blocks, longest, blocks)
 
     @classmethod
-    def packed(cls, size: int, block: int, cu_seqlens: Tensor, tokens: int, phase: Tensor | None) -> Layout:
-        """Packed sequences, with as many places as any sequences of these counts can need: no value is read on the host."""
-        rows = cu_seqlens.shape[0] - 1
-        # Values on a GPU are not checked; within the tokens, wrong ones at least reach no one else's memory.
-        borders = cu_seqlens.int().clamp(0, tokens)
-        start, length = borders[:-1], borders.diff().clamp(min=0)
-        slots = length if phase is None else length + phase
-        ends = ((slots + block - 1) // block).cumsum(0)
-        total = (tokens + rows * (block - 1 + (0 if phase is None else size - 1))) // block
-        places = torch.arange(total, device=cu_seqlens.device)
-        row = torch.searchsorted(ends, places, right=True).clamp(max=max(rows - 1, 0)).int()
-        first = torch.nn.functional.pad(ends, (1, 0))[:-1].int()
-        return cls(rows, 0, 0, total, start, length, phase, first, row)
-
-    def starts(self, like: Tensor) -> Tensor:
-        """``start``, also where sequences lie end to end; on the device of ``like``."""
-        return torch.arange(self.rows, dtype=torch.int32, device=like.device) * self.longest if self.start is None else self.start
-
-    def lengths(self, like: Tensor) -> Tensor:
-        """``length``, also where all are as long."""
-        return torch.full((self.rows,), self.longest, dtype=torch.int32, device=like.device) if self.length is None else self.length
+    def ragged(cls, size: int, block: int, tokens: int, start: Tensor, length: Tensor, phase: Tensor | None) -> Layout:
+        """Sequences of any lengths and phases among N = ``tokens``, K = ``size``, with as many places as any such can need: no value is read."""
+        phase = torch.zeros_like(length) if phase is None else phase
+        rows = length.shape[0]
+        ends = ((length + phase + block - 1) // block).cumsum(0)
+        total = (tokens + rows * (block + size - 2)) // block
+        row = torch.searchsorted(ends, torch.arange(total, device=ends.device), right=True).clamp(max=max(rows - 1, 0))
+        first = torch.nn.functional.pad(ends, (1, 0))[:-1]
+        return cls(rows, total, start=start, length=length, phase=phase, first=first.int(), row=row.int())
 
     def end_phase(self, size: int, like: Tensor) -> Tensor:
         """``[R]`` tokens that each sequence leaves in an open mini-batch of K = ``size``."""
-        if self.length is None and self.phase is None:
+        if self.length is None or self.phase is None:
             return torch.full((self.rows,), self.longest % size, dtype=torch.int32, device=like.device)
-        return (self.lengths(like) if self.phase is None else self.lengths(like) + self.phase) % size
+        return (self.length + self.phase) % size
+
+
+def padded_rows(like: Tensor, rows: int, longest: int, length: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(start, length) of R sequences in rows of ``longest`` tokens, as long as that where no length is given; on the device of ``like``."""
+    start = torch.arange(rows, dtype=torch.int32, device=like.device) * longest
+    return start, torch.full_like(start, longest) if length is None else length
+
+
+def packed(cu_seqlens: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """(start, length) of packed sequences. Values on a GPU are not checked; within the tokens, wrong ones at least reach no one else's memory."""
+    borders = cu_seqlens.int().clamp(0, tokens)
+    return borders[:-1], borders.diff().clamp(min=0)

@@ -75,7 +75,7 @@ def test_gradients_equal_the_complex_step(size, width, flavour):
 def operands():
     """Arguments of the operator: two rows of eleven tokens, H = 2, D = 8, K = 4."""
     torch.manual_seed(0)
-    layout = Layout.even(4, 16, 2, 11, None, None)
+    layout = Layout.even(16, 2, 11)
     tokens = [*(torch.randn(22, 2, 8) for _ in range(3)), torch.rand(22, 2)]
     weights = [torch.randn(2, 2, 8, 8), torch.randn(2, 2, 1, 8)]
     learned = [torch.rand(4) / 8, torch.randn(2, 8), torch.randn(2, 8)]

@@ -12,15 +12,11 @@ import triton.language as tl
 def sequence(row, longest, start_ptr, length_ptr, phase_ptr):
     """(first token, tokens, place of the first one in its mini-batch) of sequence ``row``.
 
-    Without pointers sequences lie ``longest`` tokens apart, are as long, and begin at a border.
+    Without pointers sequences lie end to end, ``longest`` tokens each, and begin at a border.
     """
     start, length, phase = row * longest, longest, 0
     if start_ptr is not None:
-        start = tl.load(start_ptr + row)
-    if length_ptr is not None:
-        length = tl.load(length_ptr + row)
-    if phase_ptr is not None:
-        phase = tl.load(phase_ptr + row)
+        start, length, phase = tl.load(start_ptr + row), tl.load(length_ptr + row), tl.load(phase_ptr + row)
     return start, length, phase
 
 
