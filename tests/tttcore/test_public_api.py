@@ -96,7 +96,7 @@ def test_functions(name):
 
 
 def test_the_torch_module():
-    assert untyped(ttt_torch.TTTLayer.__init__) == "(self, spec, *, form='dual', device=None, dtype=None)"
+    assert untyped(ttt_torch.TTTLayer.__init__) == "(self, spec, *, form='dual', kernel='torch', device=None, dtype=None)"
     assert untyped(ttt_torch.TTTLayer.forward) == "(self, x, state=None, mask=None, positions=None, form=None)"
 
 

@@ -229,6 +229,8 @@ class Backend:
 
     def _native(self, named: Mapping[str, Tree], like: Array) -> tuple[Any, ...]:
         """The trees with NumPy arrays as this backend's, on the device of ``like``; any other array that is not its own is refused."""
+        if self.array_type is not np.ndarray and all(isinstance(x, self.array_type) for x in leaves(dict(named))):
+            return tuple(named.values())
         names = iter(list(paths(dict(named))))
 
         def native(x: Array) -> Array:

@@ -49,34 +49,14 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(y, W, b, S_W, S_b) as ``linear`` says, and what the backward pass needs: G ``[N, H, D]``, and W, b at the starts of blocks."""
     outputs = y, W_end, b_end, S_W, S_b, G, Ws, bs = empty(q, W, b, total)
-    S_W.zero_()
-    S_b.zero_()
-    heads, options = q.shape[1], constants(q, scale.shape[0])
-    inputs = (scale, gamma, beta, start, length, phase, first)
+    size, extent = scale.shape[0], (longest, blocks, q.shape[1])
+    inputs, ends = (scale, gamma, beta, start, length, phase, first), (W_end, b_end, S_W, S_b, W.stride(0), b.stride(0))
+    stages = 2 if G.dtype == torch.bfloat16 else 1
     with torch.cuda.device_of(q):
-        scan[heads, W.shape[0]](
-            k,
-            v,
-            lr,
-            opening_k,
-            W,
-            b,
-            *inputs,
-            G,
-            Ws,
-            bs,
-            W_end,
-            b_end,
-            W.stride(0),
-            b.stride(0),
-            longest,
-            blocks,
-            heads,
-            eps,
-            **constants(q, scale.shape[0], STAGES=2 if G.dtype == torch.bfloat16 else 1),
-        )
+        scan[q.shape[1], W.shape[0]](k, v, lr, opening_k, W, b, *inputs, G, Ws, bs, *ends, *extent, eps, **constants(q, size, STAGES=stages))
         if total:
-            readout[heads, total](q, k, lr, G, Ws, bs, opening_q, *inputs, row, y, S_W, S_b, longest, blocks, heads, eps, **options)
+            given = (q, k, lr, G, Ws, bs, opening_q)
+            readout[q.shape[1], total](*given, *inputs, row, y, S_W, S_b, *extent, eps, **constants(q, size))
     return outputs
 
 
@@ -118,7 +98,6 @@ def backward(
 ) -> Tensors:
     """Cotangents of q, k, v, ℓ, W, b, s, γ, β and, empty if not given, of both opening."""
     rows, (heads, width), size = dW_end.shape[0], q.shape[1:], scale.shape[0]
-    options = constants(q, size)
     results = empty_backward(q, k, v, lr, dW_end, db_end, scale, gamma, beta, opening_k, opening_q)
     dq, dk, dv, dlr, dW, db, dscale, dgamma, dbeta, dopening_k, dopening_q = results
     dG, normed = torch.empty_like(G), torch.empty_like(G)
@@ -143,7 +122,8 @@ def backward(
         if total:
             training_backward[heads, total](
                 *(k, v, lr, G, Ws, scale, gamma, beta, *where, row, normed, dz, p, dWs, dbs, dk, dv, dopening_k, dscales, dgammas, dbetas, *extent),
-                **options,
+                # Three programs on a multiprocessor: it waits for memory.
+                **constants(q, size, maxnreg=168 if width <= 64 else None),
             )
     dscale.copy_(dscales.sum((0, 1)))
     dgamma.copy_(dgammas.sum(0))
