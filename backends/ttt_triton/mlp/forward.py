@@ -1,12 +1,15 @@
 """The forward pass: outputs, final states, and the weights at the starts of segments."""
 
+# pyright: reportGeneralTypeIssues=false
+# Calls of jitted functions are typed as if they never returned.
+
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
 from ..linear.tiles import centre, dot, rstd, sequence
-from .tiles import gelu, places, readers, training
+from .tiles import gelu, over, places, readers, training, written
 
 
 @triton.jit
@@ -16,6 +19,7 @@ def mini_batch(
     b1,
     W2,
     b2,
+    V2,
     q_ptr,
     k_ptr,
     v_ptr,
@@ -44,7 +48,7 @@ def mini_batch(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Store y of mini-batch n and return the weights after it. The sums S are read where there are pointers."""
+    """Store y of mini-batch n and return the weights after it, and W₂ in DOT. The sums S are read where there are pointers."""
     d, e = tl.arange(0, D_PAD)[None, :], tl.arange(0, E_PAD)[:, None]
     real, hidden = d < D, e < E
     both = real & hidden
@@ -62,7 +66,7 @@ def mini_batch(
     lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
 
     z = dot(W1, tl.trans(q), DOT, PRECISION) + b1
-    X2, G2, G1 = training(x, u, W1, b1, W2, b2, gamma, real, D, eps, DOT, PRECISION)
+    X2, G2, G1 = training(x, u, W1, b1, V2, b2, gamma, real, D, eps, DOT, PRECISION)
     factors = M * lr[None, :]
     z -= dot(G1, tl.trans(factors * (dot(q, tl.trans(x), DOT, PRECISION) + 1)), DOT, PRECISION)
     if S_W1_ptr is not None:
@@ -70,7 +74,7 @@ def mini_batch(
         S_b1 = tl.load(S_b1_ptr + end * E + e, hidden, 0.0)
         z -= scale[None, :] * (dot(S_W1, tl.trans(q), DOT, PRECISION) + S_b1)
     h = gelu(z)[0]
-    z = dot(tl.trans(h), W2, DOT, PRECISION) + b2 - dot(factors * (dot(tl.trans(h), X2, DOT, PRECISION) + 1), G2, DOT, PRECISION)
+    z = over(h, V2, DOT, PRECISION) + b2 - dot(factors * (dot(tl.trans(h), X2, DOT, PRECISION) + 1), G2, DOT, PRECISION)
     if S_W1_ptr is not None:
         S_W2 = tl.load(S_W2_ptr + end * D * E + e * D + d, both, 0.0)
         S_b2 = tl.load(S_b2_ptr + end * D + d, real, 0.0)
@@ -79,18 +83,13 @@ def mini_batch(
     tl.store(y_ptr + token * D + tile, q.to(tl.float32) + gamma * (z * rstd(z, D, eps)) + beta, inside)
 
     step = tl.where((n + 1) * K <= phase + length, -tl.load(scale_ptr + K - 1), 0.0)
-    G1 *= (step * lr)[None, :]
-    G2 *= (step * lr)[:, None]
-    W1 = tl.dot(G1.to(DOT), x.to(DOT), W1, input_precision=PRECISION)
-    W2 = tl.dot(X2.to(DOT), G2.to(DOT), W2, input_precision=PRECISION)
-    b1 += tl.sum(G1, 1)[:, None]
-    b2 += tl.sum(G2, 0)[None, :]
+    W1, b1, W2, b2 = written(W1, b1, W2, b2, x, X2, G1, G2, step * lr, DOT, PRECISION)
     if S_W1_ptr is not None:
         W1 += step * S_W1
         b1 += step * S_b1
         W2 += step * centre(S_W2, real, D)[0]
         b2 += step * centre(S_b2, real, D)[0]
-    return W1, b1, W2, b2
+    return W1, b1, W2, b2, W2.to(DOT)
 
 
 @triton.jit
@@ -187,25 +186,26 @@ def forward(
     W2_mean, b2_mean = W2_mean[:, None], b2_mean[:, None]
 
     count = tl.cdiv(phase + length, K)
+    V2 = W2.to(DOT)
     done = 0
     if S_W1_ptr is not None:
-        # A sequence without tokens has a mini-batch without any, to which its sums belong.
-        count = tl.maximum(count, 1)
         done = 1
     if Ws_ptr is not None:
         keep(first * H + head, W1, b1, W2, b2, Ws_ptr, bs_ptr, count > 0, D, E, D_PAD, E_PAD)
     if S_W1_ptr is not None:
-        W1, b1, W2, b2 = mini_batch(
-            *(0, W1, b1, W2, b2, q_ptr, k_ptr, v_ptr, lr_ptr, S_W1_ptr, S_b1_ptr, S_W2_ptr, S_b2_ptr, scale_ptr, gamma_ptr, beta_ptr, y_ptr),
+        W1, b1, W2, b2, V2 = mini_batch(
+            *(0, W1, b1, W2, b2, V2, q_ptr, k_ptr, v_ptr, lr_ptr, S_W1_ptr, S_b1_ptr, S_W2_ptr, S_b2_ptr, scale_ptr, gamma_ptr, beta_ptr, y_ptr),
             *(start, length, phase, row, head, H, eps, K, D, E, K_PAD, D_PAD, E_PAD, DOT, PRECISION),
         )
         step = tl.where(phase + length >= K, -tl.load(scale_ptr + K - 1), 0.0)
         W2_mean += step * (tl.sum(tl.load(S_W2_ptr + end * D * E + upright, both, 0.0), 1) / D)[:, None]
         b2_mean += step * (tl.sum(tl.load(S_b2_ptr + end * D + d, real, 0.0), 1) / D)[:, None]
-    for segment in tl.range(0, tl.cdiv(count, length_of_segment), num_stages=1):
-        for n in tl.range(tl.maximum(segment * length_of_segment, done), tl.minimum((segment + 1) * length_of_segment, count), num_stages=1):
-            W1, b1, W2, b2 = mini_batch(
-                *(n, W1, b1, W2, b2, q_ptr, k_ptr, v_ptr, lr_ptr, None, None, None, None, scale_ptr, gamma_ptr, beta_ptr, y_ptr),
+    for segment in tl.range(0, tl.cdiv(count, length_of_segment), num_stages=1, disable_licm=True):
+        begin_at, end_at = tl.maximum(segment * length_of_segment, done), tl.minimum((segment + 1) * length_of_segment, count)
+        # Registers are short: what does not change in the loop is better computed again than held.
+        for n in tl.range(begin_at, end_at, num_stages=1, disable_licm=True):
+            W1, b1, W2, b2, V2 = mini_batch(
+                *(n, W1, b1, W2, b2, V2, q_ptr, k_ptr, v_ptr, lr_ptr, None, None, None, None, scale_ptr, gamma_ptr, beta_ptr, y_ptr),
                 *(start, length, phase, row, head, H, eps, K, D, E, K_PAD, D_PAD, E_PAD, DOT, PRECISION),
             )
         if Ws_ptr is not None:
@@ -226,11 +226,10 @@ def forward(
         x = tl.load(k_ptr + token * D + tile, inside, 0.0)
         u = gamma * (beta - tl.load(v_ptr + token * D + tile, inside, 0.0).to(tl.float32) + x.to(tl.float32))
         lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
-        X2, G2, G1 = training(x, u, W1, b1, W2, b2, gamma, real, D, eps, DOT, PRECISION)
-        G1 *= lr[None, :]
-        G2 *= lr[:, None]
-        S_W1, S_b1 = dot(G1, x, DOT, PRECISION), tl.sum(G1, 1)[:, None]
-        S_W2, S_b2 = dot(X2, G2, DOT, PRECISION), tl.sum(G2, 0)[None, :]
+        X2, G2, G1 = training(x, u, W1, b1, V2, b2, gamma, real, D, eps, DOT, PRECISION)
+        S_W1, S_W2 = tl.zeros((E_PAD, D_PAD), tl.float32), tl.zeros((E_PAD, D_PAD), tl.float32)
+        S_b1, S_b2 = tl.zeros((E_PAD, 1), tl.float32), tl.zeros((1, D_PAD), tl.float32)
+        S_W1, S_b1, S_W2, S_b2 = written(S_W1, S_b1, S_W2, S_b2, x, X2, G1, G2, lr, DOT, PRECISION)
         if S_W1_ptr is not None:
             S_W1 += tl.load(S_W1_ptr + end * D * E + lying, both & (count == 1), 0.0)
             S_b1 += tl.load(S_b1_ptr + end * E + e, hidden & (count == 1), 0.0)

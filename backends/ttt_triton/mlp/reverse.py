@@ -1,5 +1,8 @@
 """The backward pass: segment by segment from the last to the first, each replayed and then walked backward."""
 
+# pyright: reportGeneralTypeIssues=false
+# Calls of jitted functions are typed as if they never returned.
+
 from __future__ import annotations
 
 import triton
@@ -7,7 +10,7 @@ import triton.language as tl
 
 from ..linear.reverse_scan import bend, second_derivative
 from ..linear.tiles import centre, dot, rstd, sequence
-from .tiles import gelu, gelu_twice, places, readers, training
+from .tiles import gelu, gelu_twice, over, places, readers, training, written
 
 
 @triton.jit
@@ -17,6 +20,7 @@ def mini_batch_backward(
     db1,
     dW2,
     db2,
+    V2,
     dscale,
     dlast,
     dgamma,
@@ -61,7 +65,7 @@ def mini_batch_backward(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Store the cotangents of mini-batch n, which starts from the weights at W_ptr, and return Λ_l, λ_l, Δs (and Δs_{K−1} apart), Δγ, Δβ.
+    """Store the cotangents of mini-batch n, which starts from the weights at W_ptr, and return Λ_l, λ_l, Λ₂ in DOT, Δs, Δs_{K−1} apart, Δγ, Δβ.
 
     Sums S are read, and their cotangents stored, where there are pointers. Tiles of hidden columns are kept in DOT, of which registers hold more.
     """
@@ -93,6 +97,8 @@ def mini_batch_backward(
     X2, slope, curve = gelu_twice(dot(W1, tl.trans(x), DOT, PRECISION) + b1)
     X2, slope = X2.to(DOT), slope.to(DOT)
     z2 = centre(dot(tl.trans(X2), W2, DOT, PRECISION) + b2, real, D)[0]
+    # Of what is written, below; here, while X₂ is at hand.
+    dG2 = over(X2, V2, DOT, PRECISION) + db2
     r = rstd(z2, D, eps)
     normed = z2 * r
     u = gamma * (beta - target)
@@ -158,13 +164,14 @@ def mini_batch_backward(
     gated = tl.sum(G1 * dG1, 0)
     dG1 = (f * lr)[None, :] * dG1 - dot(dz1, read1, DOT, PRECISION)
     dx += dot(tl.trans((f * lr)[None, :] * G1), dW1, DOT, PRECISION)
-    dG2 = dot(tl.trans(X2), dW2, DOT, PRECISION) + db2
     gated += tl.sum(G2 * dG2, 1)
     dlast -= tl.where(whole, lr * gated, 0.0)
     tl.store(dlr_ptr + token + i * H, f * gated - tl.sum(M * pairs1, 0), valid)
     dG2 = (f * lr)[:, None] * dG2 - dot(tl.trans(read2), dz2, DOT, PRECISION)
 
-    # The training rows.
+    # The training rows. The weights are loaded again: kept, they would take registers all the while.
+    W1 = tl.load(W_ptr + e * D + d, both, 0.0)
+    W2 = tl.load(W_ptr + D * E + e * D + d, both, 0.0)
     curve = dG1 * curve
     dback = (dG1 * slope).to(DOT)
     dG2 = centre(dG2 + dot(tl.trans(dback), W2, DOT, PRECISION), real, D)[0]
@@ -175,7 +182,7 @@ def mini_batch_backward(
     dbeta += tl.sum(gamma * p, 0)[None, :]
     dz = second_derivative(dG2, normed, F, s2, square, r, real, D)
     dfirst = dot(W2, tl.trans(dz), DOT, PRECISION) - dot(h, along2, DOT, PRECISION)
-    dfirst += dot(dW2, tl.trans((f * lr)[:, None] * G2), DOT, PRECISION)
+    dfirst += dot(V2, tl.trans((f * lr)[:, None] * G2), DOT, PRECISION)
     dfirst = curve + slope * dfirst
     db1_next += tl.sum(dfirst, 1)[:, None]
     dfirst = dfirst.to(DOT)
@@ -199,7 +206,7 @@ def mini_batch_backward(
     dW2 = tl.dot(h, dz2.to(DOT), dW2, input_precision=PRECISION)
     dW2 = tl.dot(dback, G2.to(DOT), dW2, input_precision=PRECISION)
     dW2 = tl.dot(X2, dz.to(DOT), dW2, input_precision=PRECISION)
-    return dW1, db1_next, dW2, db2 + tl.sum(dz2 + dz, 0)[None, :], dscale, dlast, dgamma, dbeta
+    return dW1, db1_next, dW2, db2 + tl.sum(dz2 + dz, 0)[None, :], dW2.to(DOT), dscale, dlast, dgamma, dbeta
 
 
 @triton.jit
@@ -251,7 +258,8 @@ def replay(
     tl.store(W_ptr + D * E + upright, W2, both)
     tl.store(b_ptr + e, b1, hidden)
     tl.store(b_ptr + E + d, b2, real)
-    for c in tl.range(1, size, num_stages=1):
+    V2 = W2.to(DOT)
+    for c in tl.range(1, size, num_stages=1, disable_licm=True):
         n = begin + c - 1
         i, valid = places(n, length, phase, K, K_PAD)
         inside = valid[:, None] & real
@@ -260,20 +268,16 @@ def replay(
         x = tl.load(k_ptr + token * D + tile, inside, 0.0)
         u = gamma * (beta - tl.load(v_ptr + token * D + tile, inside, 0.0).to(tl.float32) + x.to(tl.float32))
         lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
-        X2, G2, G1 = training(x, u, W1, b1, W2, b2, gamma, real, D, eps, DOT, PRECISION)
-        G1 *= (-last * lr)[None, :]
-        G2 *= (-last * lr)[:, None]
-        W1 = tl.dot(G1.to(DOT), x.to(DOT), W1, input_precision=PRECISION)
-        W2 = tl.dot(X2.to(DOT), G2.to(DOT), W2, input_precision=PRECISION)
-        b1 += tl.sum(G1, 1)[:, None]
-        b2 += tl.sum(G2, 0)[None, :]
+        X2, G2, G1 = training(x, u, W1, b1, V2, b2, gamma, real, D, eps, DOT, PRECISION)
+        W1, b1, W2, b2 = written(W1, b1, W2, b2, x, X2, G1, G2, -last * lr, DOT, PRECISION)
         if S_W1_ptr is not None:
             W1 -= last * tl.load(S_W1_ptr + end * D * E + lying, both & (n == 0), 0.0)
             b1 -= last * tl.load(S_b1_ptr + end * E + e, hidden & (n == 0), 0.0)
             W2 -= last * centre(tl.load(S_W2_ptr + end * D * E + upright, both & (n == 0), 0.0), real, D)[0]
             b2 -= last * centre(tl.load(S_b2_ptr + end * D + d, real & (n == 0), 0.0), real, D)[0]
+        V2 = W2.to(DOT)
         tl.store(W_ptr + c * 2 * D * E + upright, W1, both)
-        tl.store(W_ptr + c * 2 * D * E + D * E + upright, W2, both)
+        tl.store(W_ptr + c * 2 * D * E + D * E + upright, V2, both)
         tl.store(b_ptr + c * (E + D) + e, b1, hidden)
         tl.store(b_ptr + c * (E + D) + E + d, b2, real)
 
@@ -381,9 +385,6 @@ def reverse(
     replayed_W_ptr += end * length_of_segment * 2 * D * E
     replayed_b_ptr += end * length_of_segment * (E + D)
     count = tl.cdiv(phase + length, K)
-    if S_W1_ptr is not None:
-        # A sequence without tokens has a mini-batch without any, to which its sums belong.
-        count = tl.maximum(count, 1)
     left = tl.where(count * K > phase + length, 1, 0)
 
     # The columns' mean of Λ₂ is put aside: no read-out or gradient adds to it.
@@ -399,7 +400,7 @@ def reverse(
     dbeta = tl.zeros((1, D_PAD), tl.float32)
 
     # A mini-batch left open is walked by itself: Λ is not its weights' cotangent, but that of those after it.
-    for walk in tl.range(0, tl.cdiv(count, length_of_segment) + left, num_stages=1):
+    for walk in tl.range(0, tl.cdiv(count, length_of_segment) + left, num_stages=1, disable_licm=True):
         alone = (walk == 0) & (left == 1)
         segment = tl.cdiv(count, length_of_segment) - 1 - tl.maximum(walk - left, 0)
         begin = segment * length_of_segment
@@ -424,9 +425,10 @@ def reverse(
         bottom = tl.where(alone, size - 1, 0)
         if S_W1_ptr is not None:
             bottom = tl.maximum(bottom, 1 - begin)
-        for c in tl.range(top - 1, bottom - 1, -1, num_stages=STAGES):
-            dW1, db1, dW2, db2, dscale, dlast, dgamma, dbeta = mini_batch_backward(
-                *(begin + c, dW1, db1, dW2, db2, dscale, dlast, dgamma, dbeta, replayed_W_ptr + c * 2 * D * E, replayed_b_ptr + c * (E + D)),
+        V2 = dW2.to(DOT)
+        for c in tl.range(top - 1, bottom - 1, -1, num_stages=STAGES, disable_licm=True):
+            dW1, db1, dW2, db2, V2, dscale, dlast, dgamma, dbeta = mini_batch_backward(
+                *(begin + c, dW1, db1, dW2, db2, V2, dscale, dlast, dgamma, dbeta, replayed_W_ptr + c * 2 * D * E, replayed_b_ptr + c * (E + D)),
                 *(q_ptr, k_ptr, v_ptr, lr_ptr, None, None, None, None, scale_ptr, gamma_ptr, beta_ptr, dy_ptr, dW2_end_ptr, db2_end_ptr),
                 *(dq_ptr, dk_ptr, dv_ptr, dlr_ptr, None, None, None, None),
                 *(start, length, phase, row, head, H, eps, K, D, E, K_PAD, D_PAD, E_PAD, DOT, PRECISION),
@@ -442,25 +444,42 @@ def reverse(
 
     tl.debug_barrier()
     if S_W1_ptr is not None:
-        alone = (count == 1) & (left == 1)
-        dW1 = tl.load(dW1_ptr + W1_at, both & (not alone), 0.0) + tl.load(dS_W1_end_ptr + W1_at, both & alone, 0.0)
-        db1 = tl.load(db1_ptr + b1_at, hidden & (not alone), 0.0) + tl.load(dS_b1_end_ptr + b1_at, hidden & alone, 0.0)
-        dW2 = tl.load(dW2_ptr + W2_at, both & (not alone), 0.0) + tl.load(dS_W2_end_ptr + W2_at, both & alone, 0.0)
-        db2 = tl.load(db2_ptr + b2_at, real & (not alone), 0.0) + tl.load(dS_b2_end_ptr + b2_at, real & alone, 0.0)
-        dW1, db1, dW2, db2, dscale, dlast, dgamma, dbeta = mini_batch_backward(
-            *(0, dW1, db1, dW2, db2, dscale, dlast, dgamma, dbeta, replayed_W_ptr + 0 * 2 * D * E, replayed_b_ptr + 0 * (E + D)),
-            *(q_ptr, k_ptr, v_ptr, lr_ptr, S_W1_ptr, S_b1_ptr, S_W2_ptr, S_b2_ptr, scale_ptr, gamma_ptr, beta_ptr, dy_ptr, dW2_end_ptr, db2_end_ptr),
-            *(dq_ptr, dk_ptr, dv_ptr, dlr_ptr, dS_W1_ptr, dS_b1_ptr, dS_W2_ptr, dS_b2_ptr),
-            *(start, length, phase, row, head, H, eps, K, D, E, K_PAD, D_PAD, E_PAD, DOT, PRECISION),
-        )
-        dW1 += tl.load(dW1_ptr + W1_at, both & alone, 0.0) - tl.load(dS_W1_end_ptr + W1_at, both & alone, 0.0)
-        db1 += tl.load(db1_ptr + b1_at, hidden & alone, 0.0) - tl.load(dS_b1_end_ptr + b1_at, hidden & alone, 0.0)
-        dW2 += tl.load(dW2_ptr + W2_at, both & alone, 0.0) - tl.load(dS_W2_end_ptr + W2_at, both & alone, 0.0)
-        db2 += tl.load(db2_ptr + b2_at, real & alone, 0.0) - tl.load(dS_b2_end_ptr + b2_at, real & alone, 0.0)
-        tl.store(dW1_ptr + W1_at, dW1, both)
-        tl.store(db1_ptr + b1_at, db1, hidden)
-        tl.store(dW2_ptr + W2_at, dW2, both)
-        tl.store(db2_ptr + b2_at, db2, real)
+        if count > 0:
+            alone = (count == 1) & (left == 1)
+            dW1 = tl.load(dW1_ptr + W1_at, both & (not alone), 0.0) + tl.load(dS_W1_end_ptr + W1_at, both & alone, 0.0)
+            db1 = tl.load(db1_ptr + b1_at, hidden & (not alone), 0.0) + tl.load(dS_b1_end_ptr + b1_at, hidden & alone, 0.0)
+            dW2 = tl.load(dW2_ptr + W2_at, both & (not alone), 0.0) + tl.load(dS_W2_end_ptr + W2_at, both & alone, 0.0)
+            db2 = tl.load(db2_ptr + b2_at, real & (not alone), 0.0) + tl.load(dS_b2_end_ptr + b2_at, real & alone, 0.0)
+            V2 = dW2.to(DOT)
+            dW1, db1, dW2, db2, V2, dscale, dlast, dgamma, dbeta = mini_batch_backward(
+                *(0, dW1, db1, dW2, db2, V2, dscale, dlast, dgamma, dbeta, replayed_W_ptr + 0 * 2 * D * E, replayed_b_ptr + 0 * (E + D)),
+                *(
+                    q_ptr,
+                    k_ptr,
+                    v_ptr,
+                    lr_ptr,
+                    S_W1_ptr,
+                    S_b1_ptr,
+                    S_W2_ptr,
+                    S_b2_ptr,
+                    scale_ptr,
+                    gamma_ptr,
+                    beta_ptr,
+                    dy_ptr,
+                    dW2_end_ptr,
+                    db2_end_ptr,
+                ),
+                *(dq_ptr, dk_ptr, dv_ptr, dlr_ptr, dS_W1_ptr, dS_b1_ptr, dS_W2_ptr, dS_b2_ptr),
+                *(start, length, phase, row, head, H, eps, K, D, E, K_PAD, D_PAD, E_PAD, DOT, PRECISION),
+            )
+            dW1 += tl.load(dW1_ptr + W1_at, both & alone, 0.0) - tl.load(dS_W1_end_ptr + W1_at, both & alone, 0.0)
+            db1 += tl.load(db1_ptr + b1_at, hidden & alone, 0.0) - tl.load(dS_b1_end_ptr + b1_at, hidden & alone, 0.0)
+            dW2 += tl.load(dW2_ptr + W2_at, both & alone, 0.0) - tl.load(dS_W2_end_ptr + W2_at, both & alone, 0.0)
+            db2 += tl.load(db2_ptr + b2_at, real & alone, 0.0) - tl.load(dS_b2_end_ptr + b2_at, real & alone, 0.0)
+            tl.store(dW1_ptr + W1_at, dW1, both)
+            tl.store(db1_ptr + b1_at, db1, hidden)
+            tl.store(dW2_ptr + W2_at, dW2, both)
+            tl.store(db2_ptr + b2_at, db2, real)
         tl.debug_barrier()
 
     dW2 = tl.load(dW2_ptr + W2_at, both, 0.0)

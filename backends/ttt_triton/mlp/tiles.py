@@ -4,6 +4,9 @@ Tiles of D columns have a token in each row. Tiles of hidden columns lie on thei
 Warps then divide the hidden columns among them, and most products find the weights where the last update left them.
 """
 
+# pyright: reportGeneralTypeIssues=false
+# Calls of jitted functions are typed as if they never returned.
+
 from __future__ import annotations
 
 import triton
@@ -51,11 +54,29 @@ def gelu_twice(z):
 
 
 @triton.jit
+def over(h, W, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    """HW of a tile of hidden columns, which lies on its side, and W ``[E, D]`` that comes from memory or, in DOT, from the last turn of a loop.
+
+    It waits in shared memory then. W from registers is better the right operand, of a product that leaves no time for it to be kept.
+    """
+    return tl.trans(dot(tl.trans(W), h, DOT, PRECISION))
+
+
+@triton.jit
 def training(x, u, W1, b1, W2, b2, gamma, real, D: tl.constexpr, eps, DOT: tl.constexpr, PRECISION: tl.constexpr):
-    """(X₂ᵀ, G₂, G₁ᵀ) of a mini-batch with rows x and u = γ(β − t), at the weights it starts from."""
+    """(X₂ᵀ, G₂, G₁ᵀ) of a mini-batch with rows x and u = γ(β − t), at the weights it starts from; tiles of hidden columns in DOT."""
     hidden, slope = gelu(dot(W1, tl.trans(x), DOT, PRECISION) + b1)
-    G2 = loss_gradient(dot(tl.trans(hidden), W2, DOT, PRECISION) + b2, u, gamma, real, D, eps)
-    return hidden, G2, dot(W2, tl.trans(G2), DOT, PRECISION) * slope
+    hidden, slope = hidden.to(DOT), slope.to(DOT)
+    G2 = loss_gradient(over(hidden, W2, DOT, PRECISION) + b2, u, gamma, real, D, eps)
+    return hidden, G2, (dot(W2, tl.trans(G2), DOT, PRECISION) * slope).to(DOT)
+
+
+@triton.jit
+def written(W1, b1, W2, b2, x, X2, G1, G2, weight, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    """What is given, plus X_lᵀ diag(weight) G_l and 1ᵀ diag(weight) G_l of a mini-batch."""
+    W1 = tl.dot(G1, (x.to(tl.float32) * weight[:, None]).to(DOT), W1, input_precision=PRECISION)
+    W2 = tl.dot(X2, (G2 * weight[:, None]).to(DOT), W2, input_precision=PRECISION)
+    return W1, b1 + tl.sum(G1 * weight[None, :], 1)[:, None], W2, b2 + tl.sum(G2 * weight[:, None], 0)[None, :]
 
 
 @triton.jit

@@ -1,0 +1,97 @@
+"""Checks of TTT-MLP's operator against autograd through the reference; ``test_ttt_triton`` runs them in a process of their own."""
+
+import numpy as np
+import pytest
+import torch
+
+import tttcore
+from ttt_triton.layout import INTERPRETED, Layout, packed, padded_rows
+from ttt_triton.mlp import mlp, segment
+
+NAMES = ("W1", "b1", "W2", "b2")
+DEVICE = "cpu" if INTERPRETED else "cuda"
+
+
+def answers(size, width, lengths, resumed, seed=0):
+    """(expected, found) by name: outputs, final state, and all cotangents under random ones of both."""
+    rng = np.random.default_rng(seed)
+    spec = tttcore.LayerSpec(width=2 * width, heads=2, mini_batch_size=size, inner="mlp", base_lr=1.0)
+    params = {name: 0.3 * rng.normal(size=x.shape) for name, x in tttcore.init(spec, 0).items() if name in (*NAMES, "norm_bias")}
+    params |= {"norm_weight": 1 + 0.3 * rng.normal(size=(2, width)), "token_lr_offset": 0.1 * rng.normal(size=size)}
+    rows, count = len(lengths), sum(lengths)
+    tokens = {name: rng.normal(size=(1, count, 2, width)) for name in "qkv"} | {"lr": rng.uniform(size=(1, count, 2))}
+    states = {f"{part} {name}": 0.3 * rng.normal(size=(rows, *params[name].shape)) for part in ("weights", "grads") for name in NAMES}
+    phase = torch.tensor(rng.integers(0, size, size=rows), dtype=torch.int32, device=DEVICE)
+    cu_seqlens = torch.tensor(np.cumsum([0, *lengths]), dtype=torch.int32, device=DEVICE)
+    given = params | tokens | (states if resumed else {})
+    shapes = {"y": tokens["q"].shape} | {name: x.shape for name, x in states.items()}
+    cotangents = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+
+    def differentiate(dtype, compute):
+        leaves = {name: torch.tensor(x, dtype=dtype, device=DEVICE, requires_grad=True) for name, x in given.items()}
+        results = compute(leaves)
+        loss = sum((results[name] * torch.tensor(x, dtype=dtype, device=DEVICE)).sum() for name, x in cotangents.items())
+        grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        found = {f"cotangent of {name}": torch.zeros_like(x) if dx is None else dx for (name, x), dx in zip(leaves.items(), grads, strict=True)}
+        return {name: x.detach().double().cpu().numpy() for name, x in (results | found).items()}
+
+    def reference(leaves):
+        parts = ({name: leaves[f"{part} {name}"] for name in NAMES} for part in ("weights", "grads") if resumed)
+        state = tttcore.State(*parts, phase) if resumed else None
+        inner = {name: leaves[name] for name in params}
+        y, end = tttcore.get_backend("torch").inner(spec, inner, *(leaves[name] for name in tokens), state, cu_seqlens=cu_seqlens)
+        return {"y": y} | {f"{part} {name}": getattr(end, part)[name] for part in ("weights", "grads") for name in NAMES}
+
+    def kernels(leaves):
+        if resumed or len(set(lengths)) > 1:
+            layout = Layout.ragged(size, segment(size), count, *packed(cu_seqlens, count), phase if resumed else None)
+        else:
+            layout = Layout.even(segment(size), rows, lengths[0])
+        learned = spec.update_rule.scale(spec, leaves), leaves["norm_weight"], leaves["norm_bias"]
+        weights = [leaves[f"weights {name}"] if resumed else leaves[name].expand(rows, *leaves[name].shape) for name in NAMES]
+        sums = [leaves[f"grads {name}"] for name in NAMES] if resumed else None
+        y, *ends = mlp([leaves[name].flatten(0, 1) for name in tokens], weights, learned, sums, layout, spec.eps)
+        named = {f"{part} {name}": x for part, end in zip(("weights", "grads"), ends, strict=True) for name, x in zip(NAMES, end, strict=True)}
+        return {"y": y.reshape(1, count, 2, width)} | named
+
+    return differentiate(torch.float64, reference), differentiate(torch.float32, kernels)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize(
+    ("size", "width", "lengths"),
+    [(1, 4, (9,)), (4, 8, (31, 31)), (5, 12, (38,)), (16, 8, (37,)), (4, 8, (2,)), (4, 8, (0,)), (4, 8, (13, 0, 3, 21, 4))],
+)
+def test_equals_autograd_through_the_reference(size, width, lengths, resumed):
+    expected, found = answers(size, width, lengths, resumed)
+    for name, x in expected.items():
+        error = np.linalg.norm(found[name] - x) / max(np.linalg.norm(x), 1e-30)
+        assert error <= 2e-5, (name, error)
+
+
+def test_without_gradients_no_weights_are_kept():
+    tokens = [torch.randn(8, 1, 4, device=DEVICE) for _ in range(3)] + [torch.rand(8, 1, device=DEVICE)]
+    weights = [torch.randn(1, 1, *shape, device=DEVICE) for shape in ((4, 16), (1, 16), (16, 4), (1, 4))]
+    learned = torch.rand(4, device=DEVICE), torch.rand(1, 4, device=DEVICE), torch.rand(1, 4, device=DEVICE)
+    layout = Layout.even(segment(4), 1, 8)
+    y = mlp(tokens, weights, learned, None, layout, 1e-6)[0]
+    grown = [x.requires_grad_() for x in weights]
+    assert torch.equal(y, mlp(tokens, grown, learned, None, layout, 1e-6)[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_operator_is_registered_as_pytorch_asks(dtype, resumed):
+    from ttt_triton.mlp.op import forward
+
+    tokens = [torch.randn(9, 2, 4, dtype=dtype, device=DEVICE) for _ in range(3)] + [torch.rand(9, 2, dtype=dtype, device=DEVICE)]
+    weights = [torch.randn(1, 2, *shape, device=DEVICE) for shape in ((4, 16), (1, 16), (16, 4), (1, 4))]
+    sums = [torch.randn_like(x) for x in weights]
+    learned = [torch.rand(4, device=DEVICE), torch.rand(2, 4, device=DEVICE), torch.rand(2, 4, device=DEVICE)]
+    phase = torch.tensor([3], dtype=torch.int32, device=DEVICE)
+    start, length = padded_rows(tokens[0], 1, 9, None)
+    layout = Layout.ragged(4, segment(4), 9, start, length, phase) if resumed else Layout.even(segment(4), 1, 9)
+    for x in (*tokens, *weights, *learned, *sums):
+        x.requires_grad_()
+    where = (layout.start, layout.length, layout.phase, layout.first, layout.longest, layout.blocks, layout.total)
+    torch.library.opcheck(forward, (*tokens, *weights, *(sums if resumed else (None,) * 4), *learned, *where, 1e-6))
