@@ -31,6 +31,14 @@ def check_spec(spec: LayerSpec) -> None:
             raise Unsupported(NAME, field=field, got=repr(got), expected=expected, fix="change it or use another backend")
 
 
+def check_dual(spec: LayerSpec) -> None:
+    """Raise ``Unsupported`` for hidden layers that only decoding computes: wider than four times D, or too wide for the registers."""
+    hidden = spec.inner_model.hidden
+    if hidden and (hidden[0].expansion != 4 or spec.head_dim > 64):
+        got = f"{spec.inner!r} with D = {spec.head_dim}"
+        raise Unsupported(NAME, field="inner", got=got, expected="4D hidden columns and D ≤ 64 in dual form", fix="use another backend")
+
+
 def check_tensors(tensors: Iterable[torch.Tensor]) -> None:
     """Raise ``Unsupported`` for float64, and for tensors on the CPU unless Triton interprets."""
     tensors = tuple(tensors)
