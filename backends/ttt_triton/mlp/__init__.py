@@ -1,4 +1,4 @@
-"""TTT-MLP with four hidden columns a column: a program for each head of a sequence holds both maps, and goes from mini-batch to mini-batch."""
+"""TTT-MLP, of one hidden layer: a program for each head of a sequence holds both maps, and goes from mini-batch to mini-batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def mlp(
 ) -> tuple[Tensor, Tensors, Tensors]:
     """(y, [W₁, b₁, W₂, b₂] after each sequence's last whole mini-batch, sums alike of the open one), differentiable in every floating-point argument.
 
-    tokens: q, k, v ``[N, H, D]`` and ℓ ``[N, H]``; weights: W₁ ``[R, H, D, 4D]``, b₁ ``[R, H, 1, 4D]``, W₂ ``[R, H, 4D, D]``, b₂ ``[R, H, 1, D]``;
+    tokens: q, k, v ``[N, H, D]`` and ℓ ``[N, H]``; weights: W₁ ``[R, H, D, E]``, b₁ ``[R, H, 1, E]``, W₂ ``[R, H, E, D]``, b₂ ``[R, H, 1, D]``;
     learned: s ``[K]``, γ, β ``[H, D]``; sums, if any: those of the mini-batch that each sequence goes on with, shaped as weights; all float32 but
     the tokens. Blocks of the layout are segments, ``segment(K)`` tokens each.
     """

@@ -20,11 +20,11 @@ def segment(size: int) -> int:
     return size * (3 if INTERPRETED else min(32, 256 // size))
 
 
-def constants(q: Tensor, size: int, **more: Any) -> dict[str, Any]:
-    """The kernels' compile-time arguments for tokens q and K = ``size``, and those of one kernel alone."""
+def constants(q: Tensor, size: int, hidden: int, **more: Any) -> dict[str, Any]:
+    """The kernels' compile-time arguments for tokens q, K = ``size`` and E = ``hidden`` columns, and those of one kernel alone."""
     width = q.shape[-1]
-    shape = {"K": size, "D": width, "E": 4 * width, "K_PAD": padded(size), "D_PAD": padded(width), "E_PAD": padded(4 * width)}
-    return shape | operands(q.dtype) | {"num_warps": 8 if width > 32 else 4, "num_stages": 1} | more
+    shape = {"K": size, "D": width, "E": hidden, "K_PAD": padded(size), "D_PAD": padded(width), "E_PAD": padded(hidden)}
+    return shape | operands(q.dtype) | {"num_warps": 4 if padded(width) * padded(hidden) <= 4096 else 8, "num_stages": 1} | more
 
 
 @torch.library.custom_op("tttcore::mlp", mutates_args=())
@@ -65,7 +65,7 @@ def forward(
             *(q, k, v, lr, W1, b1, W2, b2, *sums, scale, gamma, beta, *where, y, W1_end, b1_end, W2_end, b2_end),
             *(ends[0], ends[1], ends[2], ends[3], Ws if total else None, bs if total else None),
             *(*strides, longest, segments, segment(size) // size, heads, eps),
-            **constants(q, size),
+            **constants(q, size, W1.shape[-1]),
         )
     return results
 
@@ -137,7 +137,7 @@ def backward(
             *(q, k, v, lr, *sums, scale, gamma, beta, *where, Ws, bs, dy, *ends, Ws_replayed, bs_replayed),
             *(dq, dk, dv, dlr, dW1, db1, dW2, db2, given[0], given[1], given[2], given[3], dscales, dgammas, dbetas),
             *(longest, segments, segment(size) // size, heads, eps),
-            **constants(q, size, STAGES=1),
+            **constants(q, size, dW1_end.shape[-1], STAGES=1),
         )
     dscale.copy_(dscales.sum((0, 1)))
     dgamma.copy_(dgammas.sum(0))
