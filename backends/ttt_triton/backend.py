@@ -12,9 +12,9 @@ from ttt_torch.backend import concrete as readable
 from ttt_torch.backend import from_numpy as tensor_from_numpy
 from ttt_torch.backend import to_numpy, vjp
 from tttcore import Backend, LayerSpec, State, Supports, Unsupported
-from tttcore.tree import leaves
+from tttcore.tree import leaves, paths
 
-from .claims import NAME, SIZES, WIDTHS, check_spec, check_tensors
+from .claims import NAME, SIZES, WIDTHS, check_device, check_spec, check_tensors
 from .decode import decode
 from .inner import dual
 from .layout import INTERPRETED
@@ -40,6 +40,8 @@ def inner(
     """
     check_spec(spec)
     check_tensors((*params.values(), q, k, v, lr, *leaves(None if state is None else state[:2])))
+    named = dict(zip(paths({"params": dict(params), "state": state}), leaves({"params": dict(params), "state": state}), strict=True))
+    check_device(q, named | {"k": k, "v": v, "lr": lr, "mask": mask, "cu_seqlens": cu_seqlens})
     run = decode if form == "decode" else dual
     try:
         return run(spec, params, q, k, v, lr, state=state, mask=mask, cu_seqlens=cu_seqlens)
@@ -56,7 +58,7 @@ def from_numpy(array: np.ndarray, like: torch.Tensor | None) -> torch.Tensor:
 
 def concrete(tensor: torch.Tensor) -> bool:
     """Whether values can be read at no cost: never a GPU's, because each call would wait for the one before it to end."""
-    return not tensor.is_cuda and readable(tensor)
+    return tensor.device.type == "cpu" and readable(tensor)
 
 
 SUPPORTS = Supports(

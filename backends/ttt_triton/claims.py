@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 
-from tttcore import Hidden, LayerSpec, Stack, Unsupported
+from tttcore import Hidden, InvalidInput, LayerSpec, Stack, Unsupported
 from tttcore.arrays import compute_dtype
 
 from .layout import INTERPRETED
@@ -48,6 +48,13 @@ def check_tensors(tensors: Iterable[torch.Tensor]) -> None:
     if not INTERPRETED and any(x.device.type != "cuda" for x in tensors):
         fix = "move the tensors to a GPU, or set TRITON_INTERPRET=1 before Python starts (slow)"
         raise Unsupported(NAME, field="device", got="tensors on the CPU", expected="'cuda'", fix=fix)
+
+
+def check_device(q: torch.Tensor, named: Mapping[str, torch.Tensor | None]) -> None:
+    """Raise ``InvalidInput`` for tensors that are not where the tokens are: a kernel would take their addresses for its own."""
+    for name, x in named.items():
+        if x is not None and x.device != q.device:
+            raise InvalidInput(f"device of {name}", got=x.device, expected=f"{q.device}, as the tokens", fix=f"pass {name}.to({str(q.device)!r})")
 
 
 def check_constant(tensors: Iterable[torch.Tensor]) -> None:

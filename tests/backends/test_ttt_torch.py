@@ -338,7 +338,9 @@ def test_the_modules_parameters_are_the_specs(inner, rich):
     assert repr(spec) in repr(layer)
 
 
-@pytest.mark.parametrize(("kernel", "error"), [("nowhere", "got 'nowhere'; expected one of "), ("numpy", "got 'numpy'; expected a backend on PyTorch's")])
+@pytest.mark.parametrize(
+    ("kernel", "error"), [("nowhere", "got 'nowhere'; expected one of "), ("numpy", "got 'numpy'; expected a backend on PyTorch's")]
+)
 def test_a_kernel_is_a_backend_on_pytorch(kernel, error):
     with pytest.raises(InvalidInput, match=error):
         TTTLayer(LayerSpec(8, 2), kernel=kernel)

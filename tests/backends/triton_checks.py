@@ -17,7 +17,7 @@ from ttt_conformance.shapes import Shape
 from ttt_torch import TTTLayer
 from ttt_triton.layout import Layout
 from ttt_triton.linear.op import forward
-from tttcore.tree import leaves, tree_map
+from tttcore.tree import leaves, paths, rebuild, tree_map
 
 BACKEND = tttcore.get_backend("triton")
 HALF_A_STEP = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
@@ -172,6 +172,17 @@ def test_float64_among_the_other_arguments_is_refused():
     x = BACKEND.asarray(np.zeros((1, 3, 8), np.float32))
     with pytest.raises(tttcore.Unsupported, match="support dtype: got float64 among the arguments"):
         BACKEND.layer(spec(), tttcore.init(spec(), 0, np.float64), x)
+
+
+@pytest.mark.parametrize("name", ["cu_seqlens", "state.phase", "params.W1"])
+def test_tensors_elsewhere_are_refused(name):
+    x = BACKEND.asarray(np.zeros((1, 3, 2, 4), np.float32))
+    params = tree_map(BACKEND.asarray, {name: x for name, x in tttcore.init(spec(), 0).items() if name in spec().inner_shapes()})
+    arguments = {"params": params, "state": BACKEND.inner(spec(), params, x, x, x, x[..., 0])[1], "cu_seqlens": BACKEND.asarray(np.asarray([0, 3]))}
+    moved = {path: value.to("meta") if path == name else value for path, value in zip(paths(arguments), leaves(arguments), strict=True)}
+    arguments = rebuild(arguments, (moved[path] for path in paths(arguments)))
+    with pytest.raises(tttcore.InvalidInput, match=f"device of {name}: got meta; expected .*, as the tokens. Fix: pass "):
+        BACKEND.inner(spec(), arguments["params"], x, x, x, x[..., 0], arguments["state"], cu_seqlens=arguments["cu_seqlens"])
 
 
 def test_gradients_through_decoding_are_refused_and_not_dropped():
