@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from ..linear.tiles import centre, dot, rstd, sequence
-from .tiles import gelu, over, places, readers, training, written
+from .tiles import back_through, gelu, over, places, readers, through, training, written
 
 
 @triton.jit
@@ -72,23 +72,24 @@ def mini_batch(
     if S_W1_ptr is not None:
         S_W1 = tl.load(S_W1_ptr + end * D * E + d * E + e, both, 0.0)
         S_b1 = tl.load(S_b1_ptr + end * E + e, hidden, 0.0)
-        z -= scale[None, :] * (dot(S_W1, tl.trans(q), DOT, PRECISION) + S_b1)
+        z -= scale[None, :] * (through(S_W1, q, i, K) + S_b1)
     h = gelu(z)[0]
     z = over(h, V2, DOT, PRECISION) + b2 - dot(factors * (dot(tl.trans(h), X2, DOT, PRECISION) + 1), G2, DOT, PRECISION)
     if S_W1_ptr is not None:
         S_W2 = tl.load(S_W2_ptr + end * D * E + e * D + d, both, 0.0)
         S_b2 = tl.load(S_b2_ptr + end * D + d, real, 0.0)
-        z -= scale[:, None] * (dot(tl.trans(h), S_W2, DOT, PRECISION) + S_b2)
+        z -= scale[:, None] * (back_through(h, S_W2, i, K) + S_b2)
     z = centre(z, real, D)[0]
     tl.store(y_ptr + token * D + tile, q.to(tl.float32) + gamma * (z * rstd(z, D, eps)) + beta, inside)
 
     step = tl.where((n + 1) * K <= phase + length, -tl.load(scale_ptr + K - 1), 0.0)
     W1, b1, W2, b2 = written(W1, b1, W2, b2, x, X2, G1, G2, step * lr, DOT, PRECISION)
     if S_W1_ptr is not None:
-        W1 += step * S_W1
-        b1 += step * S_b1
-        W2 += step * centre(S_W2, real, D)[0]
-        b2 += step * centre(S_b2, real, D)[0]
+        # Loaded again, for the same reason as in ``through``.
+        W1 += step * tl.load(S_W1_ptr + end * D * E + d * E + e, both, 0.0)
+        b1 += step * tl.load(S_b1_ptr + end * E + e, hidden, 0.0)
+        W2 += step * centre(tl.load(S_W2_ptr + end * D * E + e * D + d, both, 0.0), real, D)[0]
+        b2 += step * centre(tl.load(S_b2_ptr + end * D + d, real, 0.0), real, D)[0]
     return W1, b1, W2, b2, W2.to(DOT)
 
 
@@ -193,10 +194,11 @@ def forward(
     if Ws_ptr is not None:
         keep(first * H + head, W1, b1, W2, b2, Ws_ptr, bs_ptr, count > 0, D, E, D_PAD, E_PAD)
     if S_W1_ptr is not None:
-        W1, b1, W2, b2, V2 = mini_batch(
-            *(0, W1, b1, W2, b2, V2, q_ptr, k_ptr, v_ptr, lr_ptr, S_W1_ptr, S_b1_ptr, S_W2_ptr, S_b2_ptr, scale_ptr, gamma_ptr, beta_ptr, y_ptr),
-            *(start, length, phase, row, head, H, eps, K, D, E, K_PAD, D_PAD, E_PAD, DOT, PRECISION),
-        )
+        for n in tl.range(0, tl.minimum(count, done), num_stages=1, disable_licm=True):
+            W1, b1, W2, b2, V2 = mini_batch(
+                *(n, W1, b1, W2, b2, V2, q_ptr, k_ptr, v_ptr, lr_ptr, S_W1_ptr, S_b1_ptr, S_W2_ptr, S_b2_ptr, scale_ptr, gamma_ptr, beta_ptr, y_ptr),
+                *(start, length, phase, row, head, H, eps, K, D, E, K_PAD, D_PAD, E_PAD, DOT, PRECISION),
+            )
         step = tl.where(phase + length >= K, -tl.load(scale_ptr + K - 1), 0.0)
         W2_mean += step * (tl.sum(tl.load(S_W2_ptr + end * D * E + upright, both, 0.0), 1) / D)[:, None]
         b2_mean += step * (tl.sum(tl.load(S_b2_ptr + end * D + d, real, 0.0), 1) / D)[:, None]

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from ..linear.reverse_scan import bend, second_derivative
 from ..linear.tiles import centre, dot, rstd, sequence
-from .tiles import gelu, gelu_twice, over, places, readers, training, written
+from .tiles import back_through, gelu, gelu_twice, over, places, readers, through, training, written
 
 
 @triton.jit
@@ -117,7 +117,7 @@ def mini_batch_backward(
         S_b1 = tl.load(S_b1_ptr + end * E + e, hidden, 0.0)
         S_W2, S_W2_mean = centre(tl.load(S_W2_ptr + end * D * E + e * D + d, both, 0.0), real, D)
         S_b2, S_b2_mean = centre(tl.load(S_b2_ptr + end * D + d, real, 0.0), real, D)
-        stale1 = dot(S_W1, tl.trans(q), DOT, PRECISION) + S_b1
+        stale1 = through(S_W1, q, i, K) + S_b1
         z -= scale[None, :] * stale1
     h, h_slope = gelu(z)
     h, h_slope = h.to(DOT), h_slope.to(DOT)
@@ -125,7 +125,7 @@ def mini_batch_backward(
     read2 = factors * similar2
     z2 = dot(tl.trans(h), W2, DOT, PRECISION) + b2 - dot(read2, G2, DOT, PRECISION)
     if S_W1_ptr is not None:
-        stale2 = dot(tl.trans(h), S_W2, DOT, PRECISION) + S_b2
+        stale2 = back_through(h, S_W2, i, K) + S_b2
         z2 -= scale[:, None] * stale2
     z2 = centre(z2, real, D)[0]
     dz2 = rstd(z2, D, eps)
@@ -140,7 +140,7 @@ def mini_batch_backward(
     along2 = factors * pairs2
     dh = dot(W2, tl.trans(dz2), DOT, PRECISION) - dot(X2, tl.trans(along2), DOT, PRECISION)
     if S_W1_ptr is not None:
-        dh -= dot(S_W2, tl.trans(scale[:, None] * dz2), DOT, PRECISION)
+        dh -= through(S_W2, scale[:, None] * dz2, i, K)
         dscale -= tl.sum(dz2 * stale2, 1)
     dz1 = dh * h_slope
     if S_W1_ptr is not None:
@@ -151,7 +151,7 @@ def mini_batch_backward(
     along1 = factors * pairs1
     dq = dy + dot(tl.trans(dz1), W1, DOT, PRECISION) - dot(along1, x, DOT, PRECISION)
     if S_W1_ptr is not None:
-        dq -= dot(tl.trans(dz1 * scale[None, :]), S_W1, DOT, PRECISION)
+        dq -= back_through(dz1 * scale[None, :], S_W1, i, K)
     tl.store(dq_ptr + token * D + tile, dq, inside)
     dx = -dot(tl.trans(along1), q, DOT, PRECISION)
     pairs1 = similar1 * pairs1 + similar2 * pairs2

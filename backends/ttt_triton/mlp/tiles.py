@@ -63,6 +63,26 @@ def over(h, W, DOT: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @triton.jit
+def through(S, x, i, K: tl.constexpr):
+    """SXᵀ ``[E, K]`` of S ``[E, D]`` and rows x, row by row: what happens once in a call is to take no shared memory from what happens always."""
+    out = tl.zeros((S.shape[0], x.shape[0]), tl.float32)
+    for k in range(K):
+        row = tl.sum(tl.where(i[:, None] == k, x.to(tl.float32), 0.0), 0)[None, :]
+        out = tl.where(i[None, :] == k, tl.sum(S * row, 1)[:, None], out)
+    return out
+
+
+@triton.jit
+def back_through(h, S, i, K: tl.constexpr):
+    """HS ``[K, D]`` of S ``[E, D]`` and a tile of hidden columns, likewise."""
+    out = tl.zeros((h.shape[1], S.shape[1]), tl.float32)
+    for k in range(K):
+        column = tl.sum(tl.where(i[None, :] == k, h.to(tl.float32), 0.0), 1)[:, None]
+        out = tl.where(i[:, None] == k, tl.sum(column * S, 0)[None, :], out)
+    return out
+
+
+@triton.jit
 def training(x, u, W1, b1, W2, b2, gamma, real, D: tl.constexpr, eps, DOT: tl.constexpr, PRECISION: tl.constexpr):
     """(X₂ᵀ, G₂, G₁ᵀ) of a mini-batch with rows x and u = γ(β − t), at the weights it starts from; tiles of hidden columns in DOT."""
     hidden, slope = gelu(dot(W1, tl.trans(x), DOT, PRECISION) + b1)
