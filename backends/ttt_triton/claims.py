@@ -9,7 +9,7 @@ import torch
 from tttcore import Hidden, InvalidInput, LayerSpec, Stack, Unsupported
 from tttcore.arrays import compute_dtype
 
-from .layout import INTERPRETED
+from .layout import INTERPRETED, padded, saved_dtype
 
 NAME = "triton"
 SIZES, WIDTHS = range(1, 65), range(1, 129)
@@ -31,12 +31,20 @@ def check_spec(spec: LayerSpec) -> None:
             raise Unsupported(NAME, field=field, got=repr(got), expected=expected, fix="change it or use another backend")
 
 
-def check_dual(spec: LayerSpec) -> None:
-    """Raise ``Unsupported`` for hidden layers that only decoding computes: wider than four times D, or too wide for the registers."""
-    hidden = spec.inner_model.hidden
-    if hidden and (hidden[0].expansion != 4 or spec.head_dim > 64):
-        got = f"{spec.inner!r} with D = {spec.head_dim}"
-        raise Unsupported(NAME, field="inner", got=got, expected="4D hidden columns and D ≤ 64 in dual form", fix="use another backend")
+def check_dual(spec: LayerSpec, q: torch.Tensor) -> None:
+    """Raise ``Unsupported`` for hidden layers whose matrices would not fit a multiprocessor, backward at the latest, or are not compiled right."""
+    if not spec.inner_model.hidden:
+        return
+    size, width, expansion = spec.mini_batch_size, spec.head_dim, spec.inner_model.hidden[0].expansion
+    large = saved_dtype(q.dtype) == torch.float32 and not INTERPRETED and padded(width) * padded(size) > 1024
+    if expansion > 4 or width > 64 or large:
+        got = f"hidden layers of {expansion}D columns with D = {width}, K = {size} and {q.dtype} tokens"
+        expected = "4D columns and D ≤ 64 at most, and D·K ≤ 1024 (each a power of two, 16 or more) but for bfloat16"
+        raise Unsupported(NAME, field="inner", got=got, expected=expected, fix="use form='decode' or another backend")
+    # Triton 3.7.1 makes an empty kernel of the backward pass there, and says nothing.
+    if q.is_cuda and torch.cuda.get_device_capability(q.device)[0] > 9:
+        got = f"hidden layers on {torch.cuda.get_device_name(q.device)}"
+        raise Unsupported(NAME, field="device", got=got, expected="compute capability 8.0 to 9.0", fix="use form='decode' or another backend")
 
 
 def check_tensors(tensors: Iterable[torch.Tensor]) -> None:

@@ -28,7 +28,7 @@ def dual(
     cu_seqlens: Tensor | None,
 ) -> tuple[Tensor, State]:
     """The inner loop, differentiable in every floating-point argument; see ``tttcore.Backend.inner``."""
-    check_dual(spec)
+    check_dual(spec, q)
     size, hidden = spec.mini_batch_size, spec.inner_model.hidden
     valid = None if mask is None else Rows.of_mask(mask)
     phase = None if state is None else state.phase.int()

@@ -24,10 +24,14 @@ SPILLED = {
     ("readout_backward", 80): 1312,
     ("reverse_scan", 80): 960,
     ("training_backward", 80): 1576,
+    ("mlp forward", 80): 3968,
+    ("mlp reverse", 80): 15784,
     ("scan", 90): 88,
     ("readout_backward", 90): 48,
     ("reverse_scan", 90): 472,
-    ("scan", 100): 288,
+    ("mlp forward", 90): 608,
+    ("mlp reverse", 90): 1608,
+    ("scan", 100): 296,
     ("readout_backward", 100): 256,
     ("reverse_scan", 100): 800,
 }
@@ -77,6 +81,7 @@ def test_the_kernels_keep_their_registers(record_property):
     for found in json.loads(run.stdout):
         record_property(f"sm_{found['arch']} {found['kernel']}", found)
         assert found["stack"] <= SPILLED.get((found["kernel"], found["arch"]), 0), f"registers spill: {found}"
+        assert found["registers"] > 16, f"the compiler left nothing of it: {found}"
         assert found["shared"] <= SHARED_MEMORY[found["arch"]], found
 
 

@@ -153,6 +153,8 @@ def spec(**changes):
     ("field", "changes", "dtype", "form"),
     [
         ("inner", {"inner": tttcore.Stack((tttcore.Hidden(), tttcore.Hidden()))}, "float32", "dual"),
+        ("inner", {"inner": tttcore.Stack((tttcore.Hidden(8),))}, "float32", "dual"),
+        ("inner", {"inner": "mlp", "width": 132}, "float32", "dual"),
         ("loss", {"loss": "inner_product"}, "float32", "dual"),
         ("mini_batch_size", {"mini_batch_size": 65}, "float32", "dual"),
         ("head_dim", {"width": 260}, "float32", "dual"),

@@ -17,6 +17,7 @@ from ttt_triton.linear.readout_backward import readout_backward
 from ttt_triton.linear.reverse_scan import reverse_scan
 from ttt_triton.linear.scan import scan
 from ttt_triton.linear.training_backward import training_backward
+from ttt_triton.mlp import op as mlp
 from tttcore import LayerSpec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -24,7 +25,8 @@ from compiled import resources
 
 SIZE, WIDTH = 16, 64
 NARROW = ("q", "k", "v", "lr", "y", "dq", "dk", "dv", "dlr", "dy", "G", "Ws", "dG", "normed", "dWs", "dz", "p")
-ABSENT = ("opening", "opening_k", "opening_q", "dopening", "start", "length", "phase", "first", "row", "valid")
+SUMS = tuple(f"{part}_{name}" for part in ("S", "dS") for name in ("W1", "b1", "W2", "b2"))
+ABSENT = (*SUMS, "opening", "opening_k", "opening_q", "dopening", "start", "length", "phase", "first", "row", "valid")
 
 
 def pointers(*more):
@@ -42,6 +44,14 @@ def linear(arch):
     yield resources(training_backward, arch, pointers(), constants(tokens, SIZE))
 
 
+def deep(arch):
+    """Those of TTT-MLP, with gradients."""
+    tokens = torch.empty(0, 1, WIDTH, dtype=torch.bfloat16)
+    for kernel in (mlp.forward_kernel, mlp.reverse):
+        found = resources(kernel, arch, pointers("replayed_W"), mlp.constants(tokens, SIZE, 4 * WIDTH, STAGES=1))
+        yield found | {"kernel": f"mlp {found['kernel']}"}
+
+
 def decoding(arch):
     """Those of a token."""
     tokens = {f"{name}_ptr": "bf16" for name in ("q", "k", "v", "lr", "y")} | {"phase_ptr": "i32", "base_ptr": "i32", "valid_ptr": None}
@@ -51,4 +61,5 @@ def decoding(arch):
 
 
 if __name__ == "__main__":
-    json.dump([found for arch in (80, 90, 100) for kernels in (linear, decoding) for found in kernels(arch)], sys.stdout)
+    everywhere = [found for arch in (80, 90, 100) for kernels in (linear, decoding) for found in kernels(arch)]
+    json.dump([*everywhere, *deep(80), *deep(90)], sys.stdout)

@@ -32,5 +32,6 @@ def resources(kernel, arch, pointers, constants):
         file.write(compiled.asm["cubin"])
         file.flush()
         usage = subprocess.run([CUOBJDUMP, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True).stdout
-    registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
-    return {"kernel": kernel.__name__, "arch": arch, "registers": int(registers), "stack": int(stack), "shared": compiled.metadata.shared} | launch
+    # Functions that were not inlined are listed, too.
+    registers, stack = (max(int(count) for count in re.findall(rf"{name}:(\d+)", usage)) for name in ("REG", "STACK"))
+    return {"kernel": kernel.__name__, "arch": arch, "registers": registers, "stack": stack, "shared": compiled.metadata.shared} | launch
