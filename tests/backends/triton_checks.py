@@ -11,6 +11,7 @@ from ttt_conformance.cases import FLAVOURS, Case
 from ttt_conformance.laws import Trial
 from ttt_conformance.laws.expected import expect, resumed
 from ttt_conformance.laws.gradients import check_gradients
+from ttt_conformance.laws.numbers import check_drift
 from ttt_conformance.laws.sequence import check_causality, check_mask, check_packed, check_reference, check_split
 from ttt_conformance.problem import Options, Problem, answer
 from ttt_conformance.shapes import Shape
@@ -47,6 +48,10 @@ def test_laws_of_sequences_in_float32(size, width, law):
 @pytest.mark.parametrize("size", [33, 64])
 def test_large_mini_batches(size):
     check_reference(Trial(BACKEND, "dual"), case(size, 8, size + 3))
+
+
+def test_rounding_does_not_add_up_over_a_long_sequence():
+    check_drift(Trial(BACKEND, "dual"), Case("inner", "linear", "float32", Shape(1, 1, 4, 64), 4096, "normal", seed=0))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

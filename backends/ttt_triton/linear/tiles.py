@@ -96,9 +96,16 @@ def rstd(z, D: tl.constexpr, eps):
 
 @triton.jit
 def loss_gradient(z, u, gamma, real, D: tl.constexpr, eps):
-    """G = ∂L/∂z of centred rows z, where u = γ(β − t) for the target t: equation (16) of docs/mathematics.md, its sums taken all at once."""
+    """G = ∂L/∂z, where u = γ(β − t) for the target t: equation (16) of docs/mathematics.md, its sums taken all at once.
+
+    Rows z are centred but for rounding: their means m are small, and sums are corrected for them without loss. Nor may m be left out: rows of G
+    would sum to −r² s₂ D m, the mean of the weights would move by that and m with it, and so grow exponentially over a long sequence.
+    """
     square = gamma * gamma
-    r = rstd(z, D, eps)
-    s1 = (r * tl.sum(square * z, 1)[:, None] + tl.sum(u, 1)[:, None]) / D
-    s2 = r * (r * tl.sum(square * z * z, 1)[:, None] + tl.sum(u * z, 1)[:, None]) / D
-    return columns(z * (square * (r * r) - r * r * s2) + (u * r - r * s1), real, D)
+    m, bent = tl.sum(z, 1)[:, None] / D, tl.sum(square * z, 1)[:, None]
+    r = tl.rsqrt(tl.sum(z * z, 1)[:, None] / D - m * m + eps)
+    offset, squares = tl.sum(u, 1)[:, None], tl.sum(square, 1)[:, None]
+    s1 = (r * (bent - m * squares) + offset) / D
+    curved = tl.sum(square * z * z, 1)[:, None] - m * (2 * bent - m * squares)
+    s2 = r * (r * curved + tl.sum(u * z, 1)[:, None] - m * offset) / D
+    return columns((z - m) * (square * (r * r) - r * r * s2) + (u * r - r * s1), real, D)
