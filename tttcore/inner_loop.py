@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .arrays import Array, arange, cast, choose, compute_dtype, namespace, output_dtype, where_valid
-from .forms import dual, primal, token
+from .forms import block, dual, gated_sums, maps, primal, token, token_gradients
 from .sequence import Grid, Rows
 from .state import State, initial_state
 from .tree import leaves, tree_map
@@ -48,11 +48,13 @@ def inner_loop(
     cu_seqlens: Array | None = None,
     longest: int | None = None,
     scan: Scan = loop_scan,
+    block_size: int = 1,
 ) -> tuple[Array, State]:
     """y_t = f(q_t; W_t) for every token, and the state after the last one; nothing is checked here (``validate`` does).
 
     q, k, v, y ``[B, T, H, D]``, ℓ (lr) ``[B, T, H]``, mask ``[B, T]`` bool, cu_seqlens ``[R + 1]`` int with B = 1, and then a state of R rows.
     ``longest`` bounds the packed sequences (T when None). Computes in the widest dtype given, float32 at the least; y has q's dtype.
+    The dual form takes up to ``block_size`` mini-batches in a step of the scan, which changes nothing beyond rounding.
     """
     dtype = compute_dtype(q, k, v, lr, *params.values(), *(() if state is None else leaves(state[:2])))
     given, q, k, v, lr = q, *(cast(x, dtype) for x in (q, k, v, lr))
@@ -77,7 +79,10 @@ def inner_loop(
     else:
         length = arange(q.shape[0], q) * 0 + q.shape[1] if rows is None else rows.length
         grid = Grid.of(spec.mini_batch_size, q.shape[1], length, start.phase, aligned=state is None)
-        y, end = _by_mini_batch(spec, params, (q, k, v, lr), grid, start, form, scan)
+        if form == "dual" and block_size > 1 and grid.steps > 2:
+            y, end = _by_block(spec, params, (q, k, v, lr), grid, start, scan, block_size)
+        else:
+            y, end = _by_mini_batch(spec, params, (q, k, v, lr), grid, start, form, scan)
     y = y if rows is None else rows.scatter(y)
     return cast(y, output_dtype(given, dtype)), end
 
@@ -98,6 +103,40 @@ def _by_mini_batch(
 
     (weights, grads), y = scan(body, (start.weights, start.grads), (*(grid.place(x) for x in inputs), grid.done))
     return grid.collect(y, inputs[0].shape[1]), State(weights, grads, grid.end_phase)
+
+
+def _by_block(
+    spec: LayerSpec, params: Mapping[str, Array], inputs: tuple[Array, ...], grid: Grid, start: State, scan: Scan, most: int
+) -> tuple[Array, State]:
+    """The first mini-batch, which reads the given S; then the scan over blocks of at most ``most``, in which S is 0; then S anew.
+
+    S of a row that left the first mini-batch is the sum over the tokens that its last one reads at the final weights.
+    """
+    xp = namespace(inputs[0])
+    scale = spec.update_rule.scale(spec, params)
+    *tokens, done = (*(grid.place(x) for x in inputs), grid.done)
+    y, total = dual.mini_batch(spec, params, scale, start.weights, start.grads, *(x[0, ...] for x in tokens))
+    weights = {name: choose(done[0, ...], weight - scale[-1] * total[name], weight) for name, weight in start.weights.items()}
+    rest = grid.steps - 1
+    steps = -(-rest // most)
+    count = -(-rest // steps)
+    factors = block.reading_factors(scale, count)
+
+    def blocks(x: Array, axis: int) -> Array:
+        """``[1 + rest, …]`` → ``[steps, …]``, the mini-batches of a block along one more axis, the last of them filled up with zeros."""
+        filled = xp.concat([x[1:, ...], xp.zeros_like(x[: steps * count - rest, ...])])
+        return xp.moveaxis(xp.reshape(filled, (steps, count, *x.shape[1:])), 1, axis)
+
+    def body(weights: Any, xs: Any) -> tuple[Any, Array]:
+        return block.mini_batches(spec, params, factors, weights, *xs)
+
+    weights, ys = scan(body, weights, (*(blocks(x, 3) for x in tokens), blocks(done, 2)))
+    ys = xp.moveaxis(ys, 3, 1)
+    ys = xp.concat([y[None, ...], xp.reshape(ys, (steps * count, *ys.shape[2:]))[:rest, ...]])
+    _, k, v, lr = (grid.open(x) for x in inputs)
+    last = gated_sums(spec, token_gradients(spec, params, maps(spec, weights), k, v), lr)
+    grads = {name: choose(done[0, ...], last[name], total[name]) for name in weights}
+    return grid.collect(ys, inputs[0].shape[1]), State(weights, grads, grid.end_phase)
 
 
 def _by_token(spec: LayerSpec, params: Mapping[str, Array], inputs: tuple[Array, ...], valid: Array, start: State, scan: Scan) -> tuple[Array, State]:

@@ -167,12 +167,13 @@ class Storages(TorchDispatchMode):
 
 
 def kept(steps, monkeypatch, scan=None):
-    """Bytes alive after the forward pass over that many mini-batches of one token, D = 32, and the gradients."""
+    """Bytes alive after the forward pass over that many mini-batches of one token, a step each, D = 32, and the gradients."""
     spec = LayerSpec(width=32, heads=1, mini_batch_size=1, rope_theta=None)
     rng = np.random.default_rng(0)
     params = native({name: x for name, x in init(spec, 0, np.float64).items() if name in spec.inner_shapes()})
     inputs = native((*(rng.normal(size=(1, steps, 1, 32)) for _ in range(3)), rng.random((1, steps, 1))))
     with monkeypatch.context() as patch, Storages() as storages:
+        patch.setattr(ttt_torch.backend, "BLOCK_ROWS", 1)
         if scan is not None:
             patch.setattr(ttt_torch.backend, "checkpointed_scan", scan)
         y, _ = BACKEND.inner(spec, params, *inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ STARTS = {"inner": ("fresh", "resumed", "mask", "packed"), "layer": ("fresh", "r
 """By subject: how a case can begin."""
 
 every_form = pytest.mark.parametrize("form", ["primal", "dual", "decode"])
+every_form_of_core = pytest.mark.parametrize("form", ["primal", "dual", "block", "decode"])
 every_model = pytest.mark.parametrize("inner", INNER_MODELS)
 
 
@@ -49,7 +51,10 @@ def options_of(case, start):
 
 
 def unchecked(problem, form, mask, cu_seqlens):
-    """The reference itself, without a backend around it."""
+    """The reference itself, without a backend around it; the form "block" is the dual form over two mini-batches at once."""
+    loop = inner_loop
+    if form == "block":
+        form, loop = "dual", functools.partial(inner_loop, block_size=2)
     if problem.subject == "layer":
-        return layer_around(inner_loop, problem.spec, problem.params, *problem.inputs, state=problem.state, form=form, mask=mask)
-    return inner_loop(problem.spec, problem.params, *problem.inputs, state=problem.state, form=form, mask=mask, cu_seqlens=cu_seqlens)
+        return layer_around(loop, problem.spec, problem.params, *problem.inputs, state=problem.state, form=form, mask=mask)
+    return loop(problem.spec, problem.params, *problem.inputs, state=problem.state, form=form, mask=mask, cu_seqlens=cu_seqlens)

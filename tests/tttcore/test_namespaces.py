@@ -5,7 +5,7 @@ import functools
 import array_api_strict
 import numpy as np
 import pytest
-from small import STARTS, case_of, every_form, every_model, options_of, unchecked
+from small import STARTS, case_of, every_form_of_core, every_model, options_of, unchecked
 
 from ttt_conformance.allowance import allowance
 from ttt_conformance.laws import Trial
@@ -30,7 +30,7 @@ def strict(x):
     [(subject, start, rich) for subject in STARTS for start in STARTS[subject] for rich in (True, False) if subject == "layer" or rich],
 )
 @every_model
-@every_form
+@every_form_of_core
 def test_array_api_strict_computes_the_same(form, inner, subject, start, rich):
     problem, mask, cu_seqlens = options_of(case_of(subject, inner, rich=rich), start)
 
@@ -54,7 +54,7 @@ def plain(x):
 
 @pytest.mark.parametrize("subject", ["inner", "layer"])
 @every_model
-@every_form
+@every_form_of_core
 def test_array_api_strict_takes_a_complex_step(form, inner, subject):
     problem = continued(case_of(subject, inner))
     rng = np.random.default_rng(6)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..arrays import Array, choose, namespace, where_valid
 from ..state import State
-from .gradients import token_gradients
+from .gradients import maps, token_gradients
 
 if TYPE_CHECKING:
     from ..spec import LayerSpec
@@ -34,7 +34,7 @@ def token(
     q, k, v = (x[:, :, None, :] for x in (q, k, v))
     step = xp.take(scale, state.phase, axis=0)[:, None, None, None]
     summed: dict[str, Array] = {}
-    for index, (x, g) in enumerate(token_gradients(spec, params, state.weights, k, v), start=1):
+    for index, (x, g) in enumerate(token_gradients(spec, params, maps(spec, state.weights), k, v), start=1):
         written = lr[..., None, None] * g
         summed[f"W{index}"] = state.grads[f"W{index}"] + xp.matrix_transpose(x) @ written
         if model.bias:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..arrays import Array, namespace
-from .gradients import token_gradients
+from .gradients import gated_sums, maps, token_gradients
 
 if TYPE_CHECKING:
     from ..spec import LayerSpec
@@ -32,7 +32,7 @@ def mini_batch(
     """
     xp = namespace(q)
     model = spec.inner_model
-    rows = token_gradients(spec, params, weights, k, v)
+    rows = token_gradients(spec, params, maps(spec, weights), k, v)
     layers, sums = model.layers(weights), model.layers(grads)
     ones = 1.0 if model.bias else 0.0  # a bias is a weight of an input 1
 
@@ -41,10 +41,5 @@ def mini_batch(
         attention = xp.tril((x_bar @ xp.matrix_transpose(x) + ones) * lr[..., None, :])
         return x_bar @ weight + bias - scale[:, None] * (x_bar @ weight_sum + bias_sum + attention @ g)
 
-    after: Weights = {}
-    for index, (x, g) in enumerate(rows, start=1):
-        written = lr[..., None] * g
-        after[f"W{index}"] = grads[f"W{index}"] + xp.matrix_transpose(x) @ written
-        if model.bias:
-            after[f"b{index}"] = grads[f"b{index}"] + xp.sum(written, axis=-2, keepdims=True)
+    after = {name: grads[name] + total for name, total in gated_sums(spec, rows, lr).items()}
     return model.output(params, q, model.forward(q, affine).outputs[-1], spec.eps), after

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..arrays import Array, namespace
-from .gradients import token_gradients
+from .gradients import maps, token_gradients
 
 if TYPE_CHECKING:
     from ..spec import LayerSpec
@@ -34,7 +34,7 @@ def mini_batch(
     model = spec.inner_model
     per_token: Weights = {}
     after: Weights = {}
-    for index, (x, g) in enumerate(token_gradients(spec, params, weights, k, v), start=1):
+    for index, (x, g) in enumerate(token_gradients(spec, params, maps(spec, weights), k, v), start=1):
         written = lr[..., None] * g
         gradients = {f"W{index}": x[..., :, None] * written[..., None, :]} | ({f"b{index}": written[..., None, :]} if model.bias else {})
         for name, gradient in gradients.items():

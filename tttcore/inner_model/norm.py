@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..arrays import Array, namespace
 
 
@@ -19,18 +21,22 @@ def layer_norm(z: Array, weight: Array, bias: Array, eps: float) -> Array:
 
     z ``[…, D]``; weight γ and bias β broadcast against z. ε is inside the root.
     """
-    standard, _ = _standardise(z, eps)
-    return weight * standard + bias
+    return layer_norm_and_vjp(z, weight, bias, eps)[0]
 
 
-def layer_norm_vjp(z: Array, weight: Array, eps: float, g: Array) -> Array:
+def layer_norm_and_vjp(z: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Callable[[Array], Array]]:
+    """LN(z), and its pull-back from a cotangent of LN(z) to one of z; both use the same standardised rows."""
+    standard, r = _standardise(z, eps)
+    return weight * standard + bias, lambda g: layer_norm_vjp(standard, r, weight, g)
+
+
+def layer_norm_vjp(standard: Array, r: Array, weight: Array, g: Array) -> Array:
     """The cotangent of z for a cotangent g of LN(z).
 
-    With ẑ the standardised rows and r = 1/√(var z + ε): z̄ = r (γg − mean(γg) − ẑ mean(γg ⊙ ẑ)), so every row of z̄ sums to zero.
+    With ẑ (standard) the standardised rows and r = 1/√(var z + ε): z̄ = r (γg − mean(γg) − ẑ mean(γg ⊙ ẑ)), so every row of z̄ sums to zero.
     """
-    xp = namespace(z)
-    width = z.shape[-1]
-    standard, r = _standardise(z, eps)
+    xp = namespace(g)
+    width = g.shape[-1]
     scaled = weight * g
     along = xp.sum(scaled * standard, axis=-1, keepdims=True) / width
     return r * (scaled - xp.sum(scaled, axis=-1, keepdims=True) / width - standard * along)

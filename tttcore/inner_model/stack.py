@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..arrays import Array, namespace
+from ..arrays import Array
 from .activations import ACTIVATIONS, Activation
-from .norm import layer_norm, layer_norm_vjp
+from .norm import layer_norm_and_vjp
 
 Affine = Callable[[int, Array], Array]
 """(layer index, inputs ``[…, d_in]``) → pre-activations ``[…, d_out]``."""
@@ -84,27 +84,25 @@ class Stack:
             outputs.append(affine(index, inputs[-1]))
         return Trace(inputs, outputs)
 
-    def backward(self, weights: Mapping[str, Array], trace: Trace, z_bar: Array) -> list[Array]:
-        """G_l = ∂L/∂outputs[l] for every layer, from the last one's z̄, by the chain rule at the given weights."""
-        xp = namespace(z_bar)
+    def backward(self, transposed: Affine, trace: Trace, z_bar: Array) -> list[Array]:
+        """G_l = ∂L/∂outputs[l] for every layer, from the last one's z̄, by the chain rule; transposed(l, g) is gW_lᵀ."""
         gradients = [z_bar]
-        layers = self.layers(weights)
         for index in range(len(self.hidden) - 1, -1, -1):
-            h_bar = gradients[0] @ xp.matrix_transpose(layers[index + 1][0])
+            h_bar = transposed(index + 1, gradients[0])
             gradients.insert(0, self.activations[index].vjp(trace.outputs[index], h_bar))
         return gradients
 
     def output(self, params: Mapping[str, Array], x: Array, z: Array, eps: float) -> Array:
         """f = x + LN(z) (or z) from the stack's last output z; x, z ``[B, H, rows, D]``."""
-        if not self.residual_norm:
-            return z
-        return x + layer_norm(z, params["norm_weight"][:, None, :], params["norm_bias"][:, None, :], eps)
+        return self.output_and_vjp(params, x, z, eps)[0]
 
-    def output_vjp(self, params: Mapping[str, Array], z: Array, eps: float, f_bar: Array) -> Array:
-        """z̄ for a cotangent of f; x does not depend on the weights and gets none."""
+    def output_and_vjp(self, params: Mapping[str, Array], x: Array, z: Array, eps: float) -> tuple[Array, Callable[[Array], Array]]:
+        """f as above, and its pull-back f̄ → z̄; x does not depend on the weights and gets no cotangent."""
         if not self.residual_norm:
-            return f_bar
-        return layer_norm_vjp(z, params["norm_weight"][:, None, :], eps, f_bar)
+            return z, lambda f_bar: f_bar
+        weight, bias = params["norm_weight"][:, None, :], params["norm_bias"][:, None, :]
+        value, vjp = layer_norm_and_vjp(z, weight, bias, eps)
+        return x + value, vjp
 
 
 INNER_MODELS: dict[str, Stack] = {"linear": Stack(), "mlp": Stack((Hidden(4, "gelu"),))}

@@ -36,6 +36,12 @@ class Grid(NamedTuple):
         split = xp.reshape(slots, (x.shape[0], self.steps, self.size, *x.shape[2:]))
         return xp.permute_dims(split, (1, 0, 3, 2, *range(4, split.ndim)))
 
+    def open(self, x: Array) -> Array:
+        """x ``[R, L, H, …]`` → ``[R, H, K, …]``: what ``place`` puts into the mini-batch that each row leaves open."""
+        begin = (self.phase + self.length) // self.size * self.size
+        slots = self._replace(aligned=False)._move(x, self.size, begin - self.phase)
+        return namespace(x).permute_dims(slots, (0, 2, 1, *range(3, slots.ndim)))
+
     def collect(self, y: Array, longest: int) -> Array:
         """y ``[N, R, H, K, D]`` → ``[R, L, H, D]`` with L = ``longest``; the inverse of ``place``."""
         xp = namespace(y)

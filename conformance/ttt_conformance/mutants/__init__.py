@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from tttcore import Backend
 
-from . import backends, calls, forward, gradients, model, sequence, state, views
+from . import backends, blocks, calls, forward, gradients, model, sequence, state, views
 from .mutant import Mutant as Mutant
 
-_ALL = {name: mutant for topic in (forward, model, state, sequence, views, calls, gradients, backends) for name, mutant in topic.MUTANTS.items()}
+_ALL = {
+    name: mutant for topic in (forward, model, state, sequence, views, calls, gradients, backends, blocks) for name, mutant in topic.MUTANTS.items()
+}
 
 MUTANTS = {name: mutant for name, mutant in _ALL.items() if mutant.base == "numpy"}
 """Over the reference, by name: these need no library but NumPy."""

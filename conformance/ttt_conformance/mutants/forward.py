@@ -5,7 +5,7 @@ from __future__ import annotations
 from .mutant import Mutant
 
 DUAL, PRIMAL, DECODE = "tttcore.forms.dual:mini_batch", "tttcore.forms.primal:mini_batch", "tttcore.forms.decode:token"
-SCALE = "tttcore.update:MiniBatch.scale"
+SCALE, TOTAL = "tttcore.update:MiniBatch.scale", "tttcore.forms.gradients:gated_sums"
 ETA, CAUSAL = "docs/decisions.md#3-one-factor-of-the-reader-one-of-the-writer", "docs/decisions.md#5-causality-is-inclusive"
 WIDTH, BIAS = "docs/decisions.md#2-steps-are-divided-by-the-head-width", "docs/decisions.md#4-biases-in-the-inner-model"
 STEPS, READ, SUMS = "docs/mathematics.md#14-step-sizes", "docs/mathematics.md#61-one-affine-map", "docs/mathematics.md#63-after-the-last-token"
@@ -43,7 +43,7 @@ MUTANTS = {
         "the 1 in X̄Xᵀ + 1 stands in the first affine map only", BIAS,
     ),
     "upper_bias_not_summed": Mutant(
-        DUAL, "xp.sum(written, axis=-2, keepdims=True)", "xp.sum(written, axis=-2, keepdims=True) * (index == 1)", "reference",
+        TOTAL, "xp.sum(written, axis=-2, keepdims=True)", "xp.sum(written, axis=-2, keepdims=True) * (index == 1)", "reference",
         "the bias of the second affine map is left out of S", SUMS,
     ),
     "mid_state_not_read": Mutant(
@@ -64,10 +64,10 @@ MUTANTS = {
         ETA,
     ),
     "gate_not_summed": Mutant(
-        DUAL, "written = lr[..., None] * g", "written = g + 0 * lr[..., None]", "reference", "S sums gradients without their gates ℓ", SUMS,
+        TOTAL, "written = gates[..., None] * g", "written = g + 0 * gates[..., None]", "reference", "S sums gradients without their gates ℓ", SUMS,
     ),
     "sums_of_queries": Mutant(
-        DUAL, "xp.matrix_transpose(x) @ written", "xp.matrix_transpose(q if index == 1 else x) @ written", "reference",
+        DUAL, "gated_sums(spec, rows, lr)", "gated_sums(spec, [(q, rows[0][1]), *rows[1:]], lr)", "reference",
         "the gradient of W₁ is built from the test view q instead of the training view k", SUMS,
     ),
     "no_1_over_d": Mutant(
@@ -107,8 +107,8 @@ MUTANTS = {
         "in decode all rows take a_i at the phase of row 0", DECODING,
     ),
     "gradients_at_read_weights": Mutant(
-        DECODE, "state.weights, k, v)", "{name: weight - step * state.grads[name] for name, weight in state.weights.items()}, k, v)", "reference",
-        "gradients are taken at the weights that are read, not at those that the mini-batch starts from",
+        DECODE, "maps(spec, state.weights)", "maps(spec, {name: weight - step * state.grads[name] for name, weight in state.weights.items()})",
+        "reference", "gradients are taken at the weights that are read, not at those that the mini-batch starts from",
         "docs/mathematics.md#13-gradients-of-a-mini-batch",
     ),
     "decode_sum_not_cleared": Mutant(
@@ -124,7 +124,7 @@ MUTANTS = {
         "reference", "in the primal form gradients are averaged instead of scaled by the learned a_i", ETA,
     ),
     "gates_below_0_not_summed": Mutant(
-        DUAL, "written = lr[..., None] * g", "written = xp.where(lr < 0, 0 * lr, lr)[..., None] * g", "reference",
+        TOTAL, "written = gates[..., None] * g", "written = xp.where(gates < 0, 0 * gates, gates)[..., None] * g", "reference",
         "gates below 0 are taken for 0 in S", SUMS,
     ),
     "decode_upper_bias_lost": Mutant(

@@ -6,7 +6,7 @@ from .mutant import Mutant
 
 INNER_LOOP, LOOP, TOKENS, SCAN = ("tttcore.inner_loop:" + name for name in ("inner_loop", "_by_mini_batch", "_by_token", "loop_scan"))
 ROWS, SCALE, GATE = "tttcore.forms.gradients:token_gradients", "tttcore.update:MiniBatch.scale", "tttcore.update:MiniBatch.gate"
-OUTPUT, OUTPUT_VJP = "tttcore.inner_model.stack:Stack.output", "tttcore.inner_model.stack:Stack.output_vjp"
+OUTPUT, LN = "tttcore.inner_model.stack:Stack.output_and_vjp", "tttcore.inner_model.norm:layer_norm_and_vjp"
 CONVOLVE, GELU = "tttcore.views.projections:Projections._convolve", "tttcore.inner_model.activations:GeluTanh.vjp"
 NORM = "tttcore.inner_model.norm:_standardise"
 WHAT, MASKS, STEPS = "docs/mathematics.md#12-what-differentiates", "docs/mathematics.md#102-masks", "docs/mathematics.md#14-step-sizes"
@@ -42,11 +42,11 @@ MUTANTS = {
         NORM, "return centred * r, r", f"return centred * r, {_stopped('r')}", "1/σ of the inner gradient is taken for a constant",
     ),
     "gamma_of_the_loss_detached": hidden(
-        OUTPUT_VJP, 'params["norm_weight"][:, None, :]', _stopped('params["norm_weight"][:, None, :]'),
+        LN, "layer_norm_vjp(standard, r, weight, g)", f"layer_norm_vjp(standard, r, {_stopped('weight')}, g)",
         "γ has no gradient through the inner gradient",
     ),
     "beta_of_the_loss_detached": hidden(
-        ROWS, "model.output(params,", f"model.output({{n: {_stopped('x')} if n == 'norm_bias' else x for n, x in params.items()}},",
+        ROWS, "output_and_vjp(params,", f"output_and_vjp({{n: {_stopped('x')} if n == 'norm_bias' else x for n, x in params.items()}},",
         "β has a gradient through the outputs only, not through the loss",
     ),
     "labels_detached": hidden(ROWS, "gradient(prediction, v)", f"gradient(prediction, {_stopped('v')})", "v has no gradient"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .mutant import Mutant
 
-ROWS, LOSS = "tttcore.forms.gradients:token_gradients", "tttcore.loss:SquaredError.gradient"
-NORM, STANDARD, LN = ("tttcore.inner_model.norm:" + name for name in ("layer_norm_vjp", "_standardise", "layer_norm"))
-OUTPUT, BACKWARD = "tttcore.inner_model.stack:Stack.output", "tttcore.inner_model.stack:Stack.backward"
+START, ROWS, LOSS = "tttcore.forms.gradients:maps", "tttcore.forms.gradients:token_gradients", "tttcore.loss:SquaredError.gradient"
+NORM, STANDARD, LN = ("tttcore.inner_model.norm:" + name for name in ("layer_norm_vjp", "_standardise", "layer_norm_and_vjp"))
+OUTPUT, BACKWARD = "tttcore.inner_model.stack:Stack.output_and_vjp", "tttcore.inner_model.stack:Stack.backward"
 GELU, SILU, GATED = ("tttcore.inner_model.activations:" + name for name in ("GeluTanh", "Silu", "Gated"))
 HALF, RESIDUAL, EPS = "docs/decisions.md#1-one-half-in-the-loss", "docs/decisions.md#6-residual-on-the-query", "docs/decisions.md#7-epsilon"
 VARIANCE, TANH = "docs/decisions.md#8-population-variance-in-two-passes", "docs/decisions.md#9-gelu-is-the-tanh-form-with-exact-constants"
@@ -15,7 +15,7 @@ ACTIVATIONS, CHAIN = "docs/mathematics.md#3-activations", "docs/mathematics.md#4
 MODEL = "docs/mathematics.md#11-the-inner-model"
 
 # W₂ in the transpose's shape, its entries where they were.
-_SHAPE_ONLY = "xp.reshape(layers[index + 1][0], layers[index + 1][0].shape[:-2] + layers[index + 1][0].shape[:-3:-1])"
+_SHAPE_ONLY = "namespace(g).reshape(layers[index][0], layers[index][0].shape[:-2] + layers[index][0].shape[:-3:-1])"
 _ERF = (
     "(lambda xp: xp.reshape(xp.asarray([0.5 * t * (1 + math.erf(t / 2**0.5)) for t in xp.reshape(real(z), (-1,)).tolist()], dtype=z.dtype), z.shape))"
     "(namespace(z))"
@@ -38,7 +38,8 @@ MUTANTS = {
         "the loss inner_product is halved as if it were the squared error", LOSSES,
     ),
     "eps_in_backward": Mutant(
-        NORM, "_standardise(z, eps)", "_standardise(z, 1e-8)", "reference", "ε is smaller in the gradient of LayerNorm than in its value", EPS,
+        LN, "layer_norm_vjp(standard, r,", "layer_norm_vjp(*_standardise(z, 1e-8),", "reference",
+        "ε is smaller in the gradient of LayerNorm than in its value", EPS,
     ),
     "eps_everywhere": Mutant(STANDARD, "+ eps)", "+ 1e-8)", "reference", "ε is 1e-8 instead of the spec's", EPS),
     "eps_constant": Mutant(STANDARD, "+ eps)", "+ 1e-6)", "reference", "ε is a constant instead of the spec's eps", EPS),
@@ -76,18 +77,18 @@ MUTANTS = {
     ),
     "beta_subtracted": Mutant(LN, "+ bias", "- bias", "reference", "β of the inner LayerNorm has the wrong sign", PULL_BACK),
     "beta_not_in_the_loss": Mutant(
-        ROWS, "model.output(params,", 'model.output({name: x if name != "norm_bias" else 0 * x for name, x in params.items()},', "reference",
+        ROWS, "output_and_vjp(params,", 'output_and_vjp({name: x if name != "norm_bias" else 0 * x for name, x in params.items()},', "reference",
         "β of the inner LayerNorm is left out of the prediction that the loss compares", LOSSES,
     ),
     "gamma_of_head_0": Mutant(
         OUTPUT, 'params["norm_weight"][:, None, :]', 'params["norm_weight"][:1, None, :]', "reference", "all heads use γ of the first one", MODEL,
     ),
     "residual_on_z": Mutant(
-        OUTPUT, "return x + layer_norm(", "return z + layer_norm(", "reference", "the residual is z instead of q (and k): z + LN(z)", RESIDUAL,
+        OUTPUT, "return x + value", "return z + value", "reference", "the residual is z instead of q (and k): z + LN(z)", RESIDUAL,
     ),
-    "no_residual": Mutant(OUTPUT, "return x + layer_norm(", "return layer_norm(", "reference", "the residual is missing: f(x) = LN(z)", RESIDUAL),
+    "no_residual": Mutant(OUTPUT, "return x + value", "return value", "reference", "the residual is missing: f(x) = LN(z)", RESIDUAL),
     "transposed_w2": Mutant(
-        BACKWARD, "xp.matrix_transpose(layers[index + 1][0])", _SHAPE_ONLY, "reference", "W₂ is transposed in the gradient of W₁", CHAIN,
+        START, "namespace(g).matrix_transpose(layers[index][0])", _SHAPE_ONLY, "reference", "W₂ is transposed in the gradient of W₁", CHAIN,
     ),
     "first_gradient_1_percent_long": Mutant(
         BACKWARD, "gradients.insert(0, ", "gradients.insert(0, 1.01 * ", "reference",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tttcore.inner_model.norm import layer_norm, layer_norm_vjp
+from tttcore.inner_model.norm import layer_norm, layer_norm_and_vjp
 
 from ..problem import Problem
 
@@ -45,7 +45,8 @@ def linear(problem: Problem, changes: Collection[str] = ()) -> Answer:
 
     def pull_back(k: np.ndarray, v: np.ndarray) -> np.ndarray:
         z = k @ weight + bias
-        return layer_norm_vjp(z, gamma, spec.eps, k + layer_norm(z, gamma, beta, spec.eps) - v)
+        value, vjp = layer_norm_and_vjp(z, gamma, beta, spec.eps)
+        return vjp(k + value - v)
 
     for start in range(0, problem.length, spec.mini_batch_size):
         q, k, v, lr = (x[:, :, start : start + spec.mini_batch_size] for x in by_head)
