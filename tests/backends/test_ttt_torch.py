@@ -384,7 +384,7 @@ def test_the_module_is_the_layer(inner, form):
 def test_the_modules_form_is_its_calls_default(monkeypatch):
     asked = []
     recording = dataclasses.replace(BACKEND, layer_function=lambda *args, form, **_: asked.append(form) or (args[3], None))
-    monkeypatch.setattr("ttt_torch.layer.BACKEND", recording)
+    monkeypatch.setattr("ttt_torch.layer.get_backend", lambda name: recording)
     layer, x = TTTLayer(LayerSpec(8, 2), form="decode"), torch.ones(1, 2, 8)
     layer(x)
     layer(x, form="primal")
