@@ -1,4 +1,4 @@
-"""TTT-Linear on NVIDIA GPUs: the forward pass as one Triton kernel, on PyTorch tensors."""
+"""TTT-Linear and TTT-MLP on NVIDIA GPUs by Triton kernels, on PyTorch tensors: dual form with gradients, and decoding in place."""
 
 from __future__ import annotations
 
