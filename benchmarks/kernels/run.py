@@ -59,6 +59,6 @@ def _tried(call: Callable[[], Found], unsupported: str = NOT_CLAIMED) -> Found |
         return WRONG, str(error)
     except Unsupported as error:
         return unsupported, str(error)
-    except Exception as error:
+    except Exception as error:  # whatever a contender throws is said of it, and the others are timed
         lines = str(error).strip().splitlines() or [""]
         return FAILED, f"{type(error).__name__}: {lines[0][:200]}"

@@ -96,7 +96,7 @@ def backward(
     total: int,
     eps: float,
 ) -> Tensors:
-    """Cotangents of q, k, v, ℓ, W, b, s, γ, β and, empty if not given, of both opening."""
+    """Cotangents of q, k, v, ℓ, W, b, s, γ, β, and of the opening's two parts, empty where there is none."""
     rows, (heads, width), size = dW_end.shape[0], q.shape[1:], scale.shape[0]
     results = empty_backward(q, k, v, lr, dW_end, db_end, scale, gamma, beta, opening_k, opening_q)
     dq, dk, dv, dlr, dW, db, dscale, dgamma, dbeta, dopening_k, dopening_q = results

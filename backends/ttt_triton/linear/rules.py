@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..mapped import fold
 from .op import backward, empty, empty_backward, forward
 
 Tensors = list[Tensor]
@@ -54,12 +55,7 @@ def batched(info: Any, dims: tuple[int | None, ...], *arguments: Any) -> tuple[t
     if any(dim is not None for dim in learned) or any(x is not None for x in (tensors[11], *packed)):
         raise NotImplementedError("vmap: got learned parameters or packed sequences; expected tokens, weights or states to map over. Fix: loop")
 
-    def fold(x: Tensor | None, dim: int | None) -> Tensor | None:
-        if x is None:
-            return None
-        return (x.movedim(dim, 0) if dim is not None else x.expand(info.batch_size, *x.shape)).flatten(0, 1).contiguous()
-
-    folded = (x if 6 <= i < 9 else fold(x, dims[i]) for i, x in enumerate(tensors))
+    folded = (x if 6 <= i < 9 else fold(x, dims[i], info.batch_size) for i, x in enumerate(tensors))
     longest, blocks, total, eps = extent
     results = forward(*folded, longest, blocks, info.batch_size * total, eps)
     return tuple(x.unflatten(0, (info.batch_size, -1)) for x in results), (0,) * len(results)

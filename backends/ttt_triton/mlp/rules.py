@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..mapped import fold
 from .op import backward, empty, empty_backward, forward
 
 Tensors = list[Tensor]
@@ -53,11 +54,6 @@ def batched(info: Any, dims: tuple[int | None, ...], *arguments: Any) -> tuple[T
     if any(dim is not None for dim in dims[12:15]) or tensors[15] is not None:
         raise NotImplementedError("vmap: got learned parameters or ragged sequences; expected tokens, weights or states to map over. Fix: loop")
 
-    def fold(x: Tensor | None, dim: int | None) -> Tensor | None:
-        if x is None:
-            return None
-        return (x.movedim(dim, 0) if dim is not None else x.expand(info.batch_size, *x.shape)).flatten(0, 1).contiguous()
-
-    folded = (x if 12 <= i < 15 else fold(x, dims[i]) for i, x in enumerate(tensors))
+    folded = (x if 12 <= i < 15 else fold(x, dims[i], info.batch_size) for i, x in enumerate(tensors))
     results = forward(*folded, longest, segments, info.batch_size * total, eps)
     return [x.unflatten(0, (info.batch_size, -1)) for x in results], [0] * len(results)

@@ -109,7 +109,7 @@ def contest(entry: Entry, workload: Workload, known: Truth, seconds: float) -> R
         return dataclasses.replace(blank, status=WRONG, message=str(error))
     except Unsupported as error:
         return dataclasses.replace(blank, status=NOT_CLAIMED, message=str(error))
-    except Exception as error:
+    except Exception as error:  # whatever a backend throws is said of it, and the others are timed
         return dataclasses.replace(blank, status=FAILED, message=f"{type(error).__name__}: {error}")
 
 
