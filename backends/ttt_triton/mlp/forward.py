@@ -218,7 +218,8 @@ def forward(
     tl.store(W2_end_ptr + end * D * E + upright, W2 + W2_mean, both)
     tl.store(b2_end_ptr + end * D + d, b2 + b2_mean, real)
 
-    if count * K > phase + length:
+    # A loop of at most one turn: outside of any, Triton 3.6 makes the products with 256 rows in registers wrong (docs/kernels.md).
+    for _ in tl.range(0, tl.where(count * K > phase + length, 1, 0), num_stages=1, disable_licm=True):
         i, valid = places(count - 1, length, phase, K, K_PAD)
         inside = valid[:, None] & real
         token = (start + (count - 1) * K - phase).to(tl.int64) * H + head

@@ -175,7 +175,8 @@ def reverse(
 
     tl.debug_barrier()
     if S_W1_ptr is not None:
-        if count > 0:
+        # A loop for the same reason as at the end of ``forward``.
+        for _ in tl.range(0, tl.minimum(count, 1), num_stages=1, disable_licm=True):
             alone = (count == 1) & (left == 1)
             dW1 = tl.load(dW1_ptr + W1_at, both & (not alone), 0.0) + tl.load(dS_W1_end_ptr + W1_at, both & alone, 0.0)
             db1 = tl.load(db1_ptr + b1_at, hidden & (not alone), 0.0) + tl.load(dS_b1_end_ptr + b1_at, hidden & alone, 0.0)
@@ -183,7 +184,7 @@ def reverse(
             db2 = tl.load(db2_ptr + b2_at, real & (not alone), 0.0) + tl.load(dS_b2_end_ptr + b2_at, real & alone, 0.0)
             V2 = dW2.to(DOT)
             dW1, db1, dW2, db2, V2, dscale, dlast, dgamma, dbeta = mini_batch_backward(
-                *(0, dW1, db1, dW2, db2, V2, dscale, dlast, dgamma, dbeta, replayed_W_ptr + 0 * 2 * D * E, replayed_b_ptr + 0 * (E + D)),
+                *(0, dW1, db1, dW2, db2, V2, dscale, dlast, dgamma, dbeta, replayed_W_ptr, replayed_b_ptr),
                 *(
                     q_ptr,
                     k_ptr,
