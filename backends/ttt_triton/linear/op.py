@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..layout import operands, padded, saved_dtype, tile
+from ..layout import INTERPRETED, operands, padded, saved_dtype, tile
+from . import gluon
 from .readout import readout
 from .readout_backward import readout_backward
 from .reverse_scan import reverse_scan
@@ -22,6 +23,17 @@ def constants(q: Tensor, size: int, **more: Any) -> dict[str, Any]:
     width = q.shape[-1]
     shape = {"K": size, "D": width, "R": tile(size, width, q.dtype), "D_PAD": padded(width)}
     return shape | operands(q.dtype) | {"num_warps": 4 if width <= 64 else 8, "num_stages": 1} | more
+
+
+def scans(size: int, *tokens: Tensor) -> tuple[Any, Any, dict[str, Any]]:
+    """The two scans for these tokens and their compile-time arguments: by hand where it pays, else those that all GPUs and the interpreter run."""
+    width = tokens[0].shape[-1]
+    aligned = all(x.dtype == torch.bfloat16 and x.data_ptr() % 16 == 0 for x in tokens)
+    if INTERPRETED or not aligned or width not in gluon.WIDTHS or size > gluon.LARGEST:
+        stages = 2 if saved_dtype(tokens[0].dtype) == torch.bfloat16 else 1
+        return scan, reverse_scan, constants(tokens[0], size, STAGES=stages)
+    shape = {"K": size, "D": width, "R": padded(size), "BLOCK": tile(size, width, tokens[0].dtype) // size}
+    return gluon.scan, gluon.reverse_scan, shape | {"num_warps": width // 16}
 
 
 @torch.library.custom_op("tttcore::linear", mutates_args=())
@@ -51,9 +63,9 @@ def forward(
     outputs = y, W_end, b_end, S_W, S_b, G, Ws, bs = empty(q, W, b, total)
     size, extent = scale.shape[0], (longest, blocks, q.shape[1])
     inputs, ends = (scale, gamma, beta, start, length, phase, first), (W_end, b_end, S_W, S_b, W.stride(0), b.stride(0))
-    stages = 2 if G.dtype == torch.bfloat16 else 1
+    forward_scan, _, options = scans(size, k, v)
     with torch.cuda.device_of(q):
-        scan[q.shape[1], W.shape[0]](k, v, lr, opening_k, W, b, *inputs, G, Ws, bs, *ends, *extent, eps, **constants(q, size, STAGES=stages))
+        forward_scan[q.shape[1], W.shape[0]](k, v, lr, opening_k, W, b, *inputs, G, Ws, bs, *ends, *extent, eps, **options)
         if total:
             given = (q, k, lr, G, Ws, bs, opening_q)
             readout[q.shape[1], total](*given, *inputs, row, y, S_W, S_b, *extent, eps, **constants(q, size))
@@ -108,6 +120,7 @@ def backward(
     dscales, dgammas, dbetas = scale.new_empty(total, heads, size), gamma.new_empty(total, heads, width), beta.new_empty(total, heads, width)
     where, extent = (start, length, phase, first), (longest, blocks, heads)
     dopening_k, dopening_q = (None if x is None else dx.zero_() for x, dx in ((opening_k, dopening_k), (opening_q, dopening_q)))
+    _, backward_scan, options = scans(size, k, v)
     with torch.cuda.device_of(q):
         if total:
             readout_backward[heads, total](
@@ -115,9 +128,10 @@ def backward(
                 *(dq, dk, dG, normed, rstd, dWs, dbs, dopening_q, dscales, dgammas, dbetas, *extent, eps),
                 **constants(q, size, K_PAD=padded(size)),
             )
-        reverse_scan[heads, rows](
+        backward_scan[heads, rows](
             *(k, v, lr, scale, gamma, beta, *where, dG, normed, rstd, dWs, dbs, dW_end, db_end, dz, p, dlr, dW, db, *extent),
-            **constants(q, size, OPENING=opening_k is not None, STAGES=2 if G.dtype == torch.bfloat16 else 1),
+            **options,
+            OPENING=opening_k is not None,
         )
         if total:
             training_backward[heads, total](
