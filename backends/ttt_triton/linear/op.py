@@ -21,8 +21,10 @@ Tensors = list[Tensor]
 def constants(q: Tensor, size: int, **more: Any) -> dict[str, Any]:
     """The kernels' compile-time arguments for tokens q and K = ``size``, and those of one kernel alone."""
     width = q.shape[-1]
-    shape = {"K": size, "D": width, "R": tile(size, width, q.dtype), "D_PAD": padded(width)}
-    return shape | operands(q.dtype) | {"num_warps": 4 if width <= 64 else 8, "num_stages": 1} | more
+    rows = tile(size, width, q.dtype)
+    shape = {"K": size, "D": width, "R": rows, "D_PAD": padded(width)}
+    # Eight warps would divide 128 rows among them also where there are 64, and read past the end of the operands.
+    return shape | operands(q.dtype) | {"num_warps": 4 if width <= 64 or rows == 64 else 8, "num_stages": 1} | more
 
 
 def scans(size: int, *tokens: Tensor) -> tuple[Any, Any, dict[str, Any]]:

@@ -39,6 +39,12 @@ def swizzled(W):
 
 
 @gluon.constexpr_function
+def shared_sums():
+    """The layout of warps' shares ``[R, W, S]`` in shared memory: the rows that threads of a warp read at once are neighbours."""
+    return gl.SwizzledSharedLayout(1, 1, 1, [2, 0, 1])
+
+
+@gluon.constexpr_function
 def everyone(R, W, S):
     """The layout in which each thread holds all S sums of all warps for the rows that it has in ``tokens``."""
     count = W.bit_length() - 1

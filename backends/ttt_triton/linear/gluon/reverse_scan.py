@@ -8,25 +8,150 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 
-from .layouts import column, copied, lying, maps, operands, right_operand, share_four, sum_four, swizzled, tokens, upright
+from .layouts import column, copied, lying, maps, operands, right_operand, share_four, shared_sums, sum_four, swizzled, tokens, upright
 
-AHEAD = gl.constexpr(3)
+@gluon.jit
+def room(R: gl.constexpr, D: gl.constexpr):
+    """Shared memory for k, v, Ẑ and ΔG of two mini-batches."""
+    W: gl.constexpr = D // 16
+    k, v = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W)), gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
+    z, g = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W)), gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
+    return k, v, z, g
 
 
 @gluon.jit
-def fetch(n, ks, vs, zs, gs, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K: gl.constexpr, D: gl.constexpr, R: gl.constexpr):
-    """Begin to copy k, v, Ẑ and ΔG of mini-batch n, 0 where there is no token."""
+def fetch(back, n, room, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K: gl.constexpr, D: gl.constexpr, R: gl.constexpr):
+    """Begin to copy k, v, Ẑ and ΔG of mini-batch n, the last but ``back``; 0 where there is no token."""
     layout: gl.constexpr = copied(D // 16)
     i, d = gl.arange(0, R, gl.SliceLayout(1, layout)), gl.arange(0, D, gl.SliceLayout(0, layout))
     place = n * K + i - phase
     valid = ((i < K) & (place >= 0) & (place < length))[:, None]
     at = ((start + n * K - phase).to(gl.int64) * H + head) * D + i[:, None] * (H * D) + d[None, :]
-    slot = (n + AHEAD + 1) % (AHEAD + 1)
-    async_copy.async_copy_global_to_shared(ks.index(slot), k_ptr + at, valid)
-    async_copy.async_copy_global_to_shared(vs.index(slot), v_ptr + at, valid)
-    async_copy.async_copy_global_to_shared(zs.index(slot), normed_ptr + at, valid)
-    async_copy.async_copy_global_to_shared(gs.index(slot), dG_ptr + at, valid)
+    async_copy.async_copy_global_to_shared(room[0].index(back // 2 % 2), k_ptr + at, valid)
+    async_copy.async_copy_global_to_shared(room[1].index(back // 2 % 2), v_ptr + at, valid)
+    async_copy.async_copy_global_to_shared(room[2].index(back // 2 % 2), normed_ptr + at, valid)
+    async_copy.async_copy_global_to_shared(room[3].index(back // 2 % 2), dG_ptr + at, valid)
     async_copy.commit_group()
+
+
+@gluon.jit
+def fetched(back, room, gamma, beta, W: gl.constexpr):
+    """(X as left operand, X as right operand, u, Ẑ, ΔG) of the mini-batch that is the last but ``back``."""
+    rows = room[0].index(back // 2 % 2)
+    u = gamma * (beta - room[1].index(back // 2 % 2).load(tokens(W)).to(gl.float32) + rows.load(tokens(W)).to(gl.float32))
+    left, right = rows.load(gl.DotOperandLayout(0, tokens(W), 2)), rows.load(gl.DotOperandLayout(1, maps(W), 2))
+    return left, right, u, room[2].index(back // 2 % 2).load(tokens(W)), room[3].index(back // 2 % 2).load(tokens(W))
+
+
+@gluon.jit
+def rates(n, lr_ptr, rstd_ptr, i, start, length, phase, head, H, K: gl.constexpr):
+    """(ℓ, r) of mini-batch n, 0 where there is no token."""
+    place = n * K + i - phase
+    valid = (i < K) & (place >= 0) & (place < length)
+    at = (start + n * K - phase).to(gl.int64) * H + head + i * H
+    return gl.load(lr_ptr + at, valid, 0.0), gl.load(rstd_ptr + at, valid, 0.0)
+
+
+@gluon.jit
+def step(
+    back,
+    n,
+    dW,
+    db,
+    inputs,
+    lr,
+    r,
+    here,
+    there,
+    one,
+    two,
+    gamma,
+    beta,
+    last,
+    k_ptr,
+    v_ptr,
+    lr_ptr,
+    normed_ptr,
+    rstd_ptr,
+    dG_ptr,
+    dz_ptr,
+    p_ptr,
+    dlr_ptr,
+    start,
+    length,
+    phase,
+    head,
+    H,
+    K: gl.constexpr,
+    D: gl.constexpr,
+    R: gl.constexpr,
+    OPENING: gl.constexpr,
+):
+    """Mini-batch n, the last but ``back``: store its ΔZ, p, Δℓ and return (Λ, λ, the next one's inputs, ℓ and r of the one after it).
+
+    ``here`` and ``there`` as in ``scan.step``.
+    """
+    W: gl.constexpr = D // 16
+    i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
+    tile = i[:, None] * (H * D) + d[None, :]
+    token = (start + n * K - phase).to(gl.int64) * H + head
+    place = n * K + i - phase
+    inside = (i < K) & (place >= 0) & (place < length)
+    square = gamma * gamma
+    left, right, u, normed, given = inputs
+    normed = normed.to(gl.float32)
+    dG = mma_v2(left, right_operand(dW, W), db)
+    dG = given.to(gl.float32) - gl.where(inside & ((n + 1) * K <= phase + length), last, 0.0)[:, None] * dG
+    bent = square * normed
+    curved = 2 * bent + u
+    share_four(one, curved, curved * normed, (bent + u) * normed, dG, W)
+    share_four(two, square * dG, normed * dG, curved * dG, bent * dG, W)
+    async_copy.wait_group(2)
+    c_mean, m, s2, whole = sum_four(one, W)
+    straight, along, steep, bend = sum_four(two, W)
+    following = fetched(back + 1, there, gamma, beta, W)
+    fetch(back + 4, n - 4, here, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
+    next_lr, next_r = rates(n - 2, lr_ptr, rstd_ptr, i, start, length, phase, head, H, K)
+    lr, r = lr.to(gl.float32)[:, None], r[:, None]
+    c_mean, m, s2, mean = c_mean / D, m / D, s2 / D, along / D
+    tilt = s2 + m / 2
+    F_sum = steep - c_mean * whole - tilt * along
+    dz = (lr * r * r) * ((square - s2) * dG - (straight - s2 * whole) / D - (curved - c_mean - tilt * normed) * mean - normed * (F_sum / D))
+    gl.store(dz_ptr + token * D + tile, dz.to(gl.bfloat16), inside[:, None])
+    gl.store(p_ptr + token * D + tile, (lr * r * (dG - normed * mean)).to(gl.bfloat16), inside[:, None])
+    # Rowsum of G ⊙ ΔG, where G = r (c − γ²ẑ − s₂ẑ − …) is had from the sums.
+    gl.store(dlr_ptr + token + i[:, None] * H, r * (F_sum + m / 2 * along - bend), inside[:, None])
+    through = dz
+    if OPENING:
+        through = gl.where((n == 0) & (i < K)[:, None], 0.0, dz)
+    across, turned = operands(through, W)
+    ones = gl.full([R, R], 1.0, gl.bfloat16, gl.DotOperandLayout(0, tokens(W), 2))
+    return mma_v2(turned, right, dW), mma_v2(ones, across, db), following, next_lr, next_r
+
+
+@gluon.jit
+def entered(dW, db, dW_block, db_block, back, n, first, dWs_ptr, dbs_ptr, head, H, D: gl.constexpr, R: gl.constexpr, BLOCK: gl.constexpr):
+    """Where mini-batch n is a block's last: store Λ, λ in exchange for what the block's read-outs say of W and b, which waits for its start."""
+    if (back == 0) | (n % BLOCK == BLOCK - 1):
+        W: gl.constexpr = D // 16
+        layout: gl.constexpr = dW_block.type.layout
+        i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
+        flat = gl.arange(0, D, gl.SliceLayout(1, layout))[:, None] * D + gl.arange(0, D, gl.SliceLayout(0, layout))[None, :]
+        at = (first + n // BLOCK).to(gl.int64) * H + head
+        vector = i[:, None] * 0 + d[None, :]
+        dW_block, db_block = gl.load(dWs_ptr + at * D * D + flat), gl.load(dbs_ptr + at * D + vector)
+        gl.store(dWs_ptr + at * D * D + flat, upright(dW, W))
+        gl.store(dbs_ptr + at * D + vector, db, (i == 0)[:, None])
+    return dW_block, db_block
+
+
+@gluon.jit
+def left_behind(dW, db, dW_block, db_block, n, W: gl.constexpr, BLOCK: gl.constexpr):
+    """Λ, λ before mini-batch n: at a block's start its read-outs are added."""
+    if n % BLOCK == 0:
+        dW += lying(dW_block, W)
+        db += db_block
+    return dW, db
 
 
 @gluon.jit
@@ -80,19 +205,17 @@ def reverse_scan(
     if start_ptr is not None:
         start, length, phase, first = gl.load(start_ptr + row), gl.load(length_ptr + row), gl.load(phase_ptr + row), gl.load(first_ptr + row)
     count = gl.cdiv(phase + length, K)
-    ks = gl.allocate_shared_memory(gl.bfloat16, [AHEAD + 1, R, D], swizzled(W))
-    vs = gl.allocate_shared_memory(gl.bfloat16, [AHEAD + 1, R, D], swizzled(W))
-    zs = gl.allocate_shared_memory(gl.bfloat16, [AHEAD + 1, R, D], swizzled(W))
-    gs = gl.allocate_shared_memory(gl.bfloat16, [AHEAD + 1, R, D], swizzled(W))
-    one = gl.allocate_shared_memory(gl.float32, [R, W, 4], gl.SwizzledSharedLayout(1, 1, 1, [2, 1, 0]))
-    two = gl.allocate_shared_memory(gl.float32, [R, W, 4], gl.SwizzledSharedLayout(1, 1, 1, [2, 1, 0]))
-    for ahead in gl.static_range(AHEAD):
-        fetch(count - 1 - ahead, ks, vs, zs, gs, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
+    even, odd = room(R, D), room(R, D)
+    even_one, odd_one = gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums()), gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums())
+    even_two, odd_two = gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums()), gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums())
+    fetch(0, count - 1, even, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
+    fetch(1, count - 2, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
+    fetch(2, count - 3, even, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
+    fetch(3, count - 4, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
 
     e, c = gl.arange(0, D, gl.SliceLayout(1, maps(W))), gl.arange(0, D, gl.SliceLayout(0, maps(W)))
     i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
     matrix, vector = c[None, :] * D + column(e, D)[:, None], i[:, None] * 0 + d[None, :]
-    tile, top = i[:, None] * (H * D) + d[None, :], (i == 0)[:, None]
     end = row.to(gl.int64) * H + head
     dW = gl.load(dW_end_ptr + end * D * D + matrix)
     dW_mean = (gl.sum(dW, 0) / D)[None, :]
@@ -101,71 +224,32 @@ def reverse_scan(
     db = gl.load(db_end_ptr + end * D + vector)
     db_mean = (gl.sum(db, 1) / D)[:, None]
     db -= db_mean
-    # What the read-outs of the block say of W and b waits for its start.
     dW_block, db_block = upright(dW, W), db
-    inner, outer = gl.arange(0, D, gl.SliceLayout(1, dW_block.type.layout)), gl.arange(0, D, gl.SliceLayout(0, dW_block.type.layout))
-    flat = inner[:, None] * D + outer[None, :]
-    ones = gl.full([R, R], 1.0, gl.bfloat16, gl.DotOperandLayout(0, tokens(W), 2))
     gamma, beta = gl.load(gamma_ptr + head * D + d)[None, :], gl.load(beta_ptr + head * D + d)[None, :]
-    square = gamma * gamma
     last = gl.load(scale_ptr + K - 1)
+    even_lr, even_r = rates(count - 1, lr_ptr, rstd_ptr, i, start, length, phase, head, H, K)
+    odd_lr, odd_r = rates(count - 2, lr_ptr, rstd_ptr, i, start, length, phase, head, H, K)
+    async_copy.wait_group(3)
+    inputs = fetched(0, even, gamma, beta, W)
 
-    token, place = (start + (count - 1) * K - phase).to(gl.int64) * H + head, (count - 1) * K + i - phase
-    inside = (i < K) & (place >= 0) & (place < length)
-    lr, r = gl.load(lr_ptr + token + i * H, inside, 0.0), gl.load(rstd_ptr + token + i * H, inside, 1.0)
-
-    for back in range(0, count):
+    for back in range(0, count, 2):
         n = count - 1 - back
-        token = (start + n * K - phase).to(gl.int64) * H + head
-        place = n * K + i - phase
-        inside = (i < K) & (place >= 0) & (place < length)
-        next_valid = (i < K) & (place >= K) & (place - K < length)
-        next_lr, next_r = gl.load(lr_ptr + token + (i - K) * H, next_valid, 0.0), gl.load(rstd_ptr + token + (i - K) * H, next_valid, 1.0)
-        if (back == 0) | (n % BLOCK == BLOCK - 1):
-            at = (first + n // BLOCK).to(gl.int64) * H + head
-            dW_block, db_block = gl.load(dWs_ptr + at * D * D + flat), gl.load(dbs_ptr + at * D + vector)
-            gl.store(dWs_ptr + at * D * D + flat, upright(dW, W))
-            gl.store(dbs_ptr + at * D + vector, db, top)
-
-        async_copy.wait_group(AHEAD - 1)
-        slot = n % (AHEAD + 1)
-        rows = ks.index(slot)
-        normed = zs.index(slot).load(tokens(W)).to(gl.float32)
-        u = gamma * (beta - vs.index(slot).load(tokens(W)).to(gl.float32) + rows.load(tokens(W)).to(gl.float32))
-        given = gs.index(slot).load(tokens(W)).to(gl.float32)
-        dG = mma_v2(rows.load(gl.DotOperandLayout(0, tokens(W), 2)), right_operand(dW, W), db)
-        dG = given - gl.where(inside & ((n + 1) * K <= phase + length), last, 0.0)[:, None] * dG
-        x = rows.load(gl.DotOperandLayout(1, maps(W), 2))
-        bent = square * normed
-        curved = 2 * bent + u
-        share_four(one, curved, curved * normed, (bent + u) * normed, dG, W)
-        share_four(two, square * dG, normed * dG, curved * dG, bent * dG, W)
-        c_mean, m, s2, whole = sum_four(one, W)
-        straight, along, steep, bend = sum_four(two, W)
-        fetch(n - AHEAD, ks, vs, zs, gs, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
-        lr, r = lr.to(gl.float32)[:, None], r[:, None]
-        c_mean, m, s2, mean = c_mean / D, m / D, s2 / D, along / D
-        tilt = s2 + m / 2
-        F_sum = steep - c_mean * whole - tilt * along
-        rr = r * r
-        dz = (lr * rr) * ((square - s2) * dG - (straight - s2 * whole) / D - (curved - c_mean - tilt * normed) * mean - normed * (F_sum / D))
-        gl.store(dz_ptr + token * D + tile, dz.to(gl.bfloat16), inside[:, None])
-        gl.store(p_ptr + token * D + tile, (lr * r * (dG - normed * mean)).to(gl.bfloat16), inside[:, None])
-        # Rowsum of G ⊙ ΔG, where G = r (c − γ²ẑ − s₂ẑ − …) is had from the sums.
-        dlr = r * (F_sum + m / 2 * along - bend)
-        gl.store(dlr_ptr + token + i[:, None] * H, dlr, inside[:, None])
-
-        through = dz
-        if OPENING:
-            through = gl.where((n == 0) & (i < K)[:, None], 0.0, dz)
-        right, left = operands(through, W)
-        dW = mma_v2(left, x, dW)
-        db = mma_v2(ones, right, db)
-        lr, r = next_lr, next_r
-        if n % BLOCK == 0:
-            dW += lying(dW_block, W)
-            db += db_block
+        dW_block, db_block = entered(dW, db, dW_block, db_block, back, n, first, dWs_ptr, dbs_ptr, head, H, D, R, BLOCK)
+        dW, db, inputs, even_lr, even_r = step(
+            *(back, n, dW, db, inputs, even_lr, even_r, even, odd, even_one, even_two, gamma, beta, last),
+            *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, dz_ptr, p_ptr, dlr_ptr, start, length, phase, head, H, K, D, R, OPENING),
+        )
+        dW, db = left_behind(dW, db, dW_block, db_block, n, W, BLOCK)
+        # Past the first mini-batch comes one without tokens, which changes nothing.
+        if n > 0:
+            dW_block, db_block = entered(dW, db, dW_block, db_block, 1, n - 1, first, dWs_ptr, dbs_ptr, head, H, D, R, BLOCK)
+        dW, db, inputs, odd_lr, odd_r = step(
+            *(back + 1, n - 1, dW, db, inputs, odd_lr, odd_r, odd, even, odd_one, odd_two, gamma, beta, last),
+            *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, dz_ptr, p_ptr, dlr_ptr, start, length, phase, head, H, K, D, R, OPENING),
+        )
+        if n > 0:
+            dW, db = left_behind(dW, db, dW_block, db_block, n - 1, W, BLOCK)
     async_copy.wait_group(0)
 
     gl.store(dW_ptr + end * D * D + matrix, dW + dW_mean)
-    gl.store(db_ptr + end * D + vector, db + db_mean, top)
+    gl.store(db_ptr + end * D + vector, db + db_mean, (i == 0)[:, None])

@@ -8,10 +8,21 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 
-from .layouts import column, copied, everyone, maps, operands, right_operand, share_four, share_two, sum_four, sum_two, swizzled, tokens, upright
-
-AHEAD = gl.constexpr(3)
-
+from .layouts import (
+    column,
+    copied,
+    maps,
+    operands,
+    right_operand,
+    share_four,
+    share_two,
+    shared_sums,
+    sum_four,
+    sum_two,
+    swizzled,
+    tokens,
+    upright,
+)
 
 @gluon.jit
 def fetch(n, k_ptr, v_ptr, ks, vs, start, length, phase, head, H, K: gl.constexpr, D: gl.constexpr, R: gl.constexpr):
@@ -21,9 +32,103 @@ def fetch(n, k_ptr, v_ptr, ks, vs, start, length, phase, head, H, K: gl.constexp
     place = n * K + i - phase
     valid = ((i < K) & (place >= 0) & (place < length))[:, None]
     at = ((start + n * K - phase).to(gl.int64) * H + head) * D + i[:, None] * (H * D) + d[None, :]
-    async_copy.async_copy_global_to_shared(ks.index(n % (AHEAD + 1)), k_ptr + at, valid)
-    async_copy.async_copy_global_to_shared(vs.index(n % (AHEAD + 1)), v_ptr + at, valid)
+    async_copy.async_copy_global_to_shared(ks.index(n // 2 % 2), k_ptr + at, valid)
+    async_copy.async_copy_global_to_shared(vs.index(n // 2 % 2), v_ptr + at, valid)
     async_copy.commit_group()
+
+
+@gluon.jit
+def fetched(n, ks, vs, gamma, beta, W: gl.constexpr):
+    """(X as left operand, X as right operand, u) of mini-batch n."""
+    rows = ks.index(n // 2 % 2)
+    u = gamma * (beta - vs.index(n // 2 % 2).load(tokens(W)).to(gl.float32) + rows.load(tokens(W)).to(gl.float32))
+    return rows.load(gl.DotOperandLayout(0, tokens(W), 2)), rows.load(gl.DotOperandLayout(1, maps(W), 2)), u
+
+
+@gluon.jit
+def rates(n, lr_ptr, i, start, length, phase, head, H, K: gl.constexpr):
+    """ℓ of mini-batch n, 0 where there is no token."""
+    place = n * K + i - phase
+    return gl.load(lr_ptr + (start + n * K - phase).to(gl.int64) * H + head + i * H, (i < K) & (place >= 0) & (place < length), 0.0)
+
+
+@gluon.jit
+def step(
+    n,
+    weights,
+    b,
+    left,
+    right,
+    u,
+    lr,
+    here,
+    there,
+    four,
+    two,
+    gamma,
+    beta,
+    last,
+    squares,
+    k_ptr,
+    v_ptr,
+    lr_ptr,
+    opening_ptr,
+    G_ptr,
+    start,
+    length,
+    phase,
+    row,
+    head,
+    H,
+    eps,
+    K: gl.constexpr,
+    D: gl.constexpr,
+    R: gl.constexpr,
+):
+    """Mini-batch n: store its G and return (W, b, the next one's operands and u, ℓ of the one after it).
+
+    ``here`` is where every second mini-batch waits, this one's kind, and ``there`` where the others do: so that one barrier, between the shares of
+    the sums and their sums, is enough for everything that warps tell each other.
+    """
+    W: gl.constexpr = D // 16
+    i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
+    tile = i[:, None] * (H * D) + d[None, :]
+    place = n * K + i - phase
+    inside = (i < K) & (place >= 0) & (place < length)
+    square = gamma * gamma
+    z = mma_v2(left, right_operand(weights, W), b)
+    if opening_ptr is not None:
+        opening = (inside & (n == 0))[:, None]
+        z = gl.where(opening, gl.load(opening_ptr + row.to(gl.int64) * K * H * D + head * D + tile, opening, 0.0), z)
+    share_four(four, z, square * z, z * z, square * z * z, W)
+    share_two(two, u * z, u, W)
+    async_copy.wait_group(2)
+    m, bent, r, curved = sum_four(four, W)
+    along, offset = sum_two(two, W)
+    next_left, next_right, next_u = fetched(n + 1, there[0], there[1], gamma, beta, W)
+    fetch(n + 4, k_ptr, v_ptr, here[0], here[1], start, length, phase, head, H, K, D, R)
+    next_lr = rates(n + 2, lr_ptr, i, start, length, phase, head, H, K)
+    m = m / D
+    r = gl.rsqrt(r / D - m * m + eps)
+    s1 = (r * (bent - m * squares) + offset) / D
+    s2 = r * (r * (curved - m * (2 * bent - m * squares)) + along - m * offset) / D
+    G = (z - m) * (square * (r * r) - r * r * s2) + (u * r - r * s1)
+    gl.store(G_ptr + (start + n * K - phase).to(gl.int64) * H * D + head * D + tile, G.to(gl.bfloat16), inside[:, None])
+    across, turned = operands(gl.where(inside & ((n + 1) * K <= phase + length), -last * lr.to(gl.float32), 0.0)[:, None] * G, W)
+    ones = gl.full([R, R], 1.0, gl.bfloat16, gl.DotOperandLayout(0, tokens(W), 2))
+    return mma_v2(turned, right, weights), mma_v2(ones, across, b), next_left, next_right, next_u, next_lr
+
+
+@gluon.jit
+def keep(weights, b, block, Ws_ptr, bs_ptr, head, H, D: gl.constexpr, R: gl.constexpr):
+    """Store W and b at a block's start."""
+    W: gl.constexpr = D // 16
+    at = block.to(gl.int64) * H + head
+    i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
+    flat = upright(weights, W)
+    source, target = gl.arange(0, D, gl.SliceLayout(1, flat.type.layout)), gl.arange(0, D, gl.SliceLayout(0, flat.type.layout))
+    gl.store(Ws_ptr + at * D * D + source[:, None] * D + target[None, :], flat)
+    gl.store(bs_ptr + at * D + i[:, None] * 0 + d[None, :], b, (i == 0)[:, None])
 
 
 @gluon.jit
@@ -74,17 +179,19 @@ def scan(
     start, length, phase, first = row * longest, longest, 0, row * blocks
     if start_ptr is not None:
         start, length, phase, first = gl.load(start_ptr + row), gl.load(length_ptr + row), gl.load(phase_ptr + row), gl.load(first_ptr + row)
-    ks = gl.allocate_shared_memory(gl.bfloat16, [AHEAD + 1, R, D], swizzled(W))
-    vs = gl.allocate_shared_memory(gl.bfloat16, [AHEAD + 1, R, D], swizzled(W))
-    four = gl.allocate_shared_memory(gl.float32, [R, W, 4], gl.SwizzledSharedLayout(1, 1, 1, [2, 1, 0]))
-    two = gl.allocate_shared_memory(gl.float32, [R, W, 2], gl.SwizzledSharedLayout(1, 1, 1, [2, 1, 0]))
-    for ahead in gl.static_range(AHEAD):
-        fetch(ahead, k_ptr, v_ptr, ks, vs, start, length, phase, head, H, K, D, R)
+    even_k, even_v = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W)), gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
+    odd_k, odd_v = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W)), gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
+    even_four, odd_four = gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums()), gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums())
+    even_two, odd_two = gl.allocate_shared_memory(gl.float32, [R, W, 2], shared_sums()), gl.allocate_shared_memory(gl.float32, [R, W, 2], shared_sums())
+    fetch(0, k_ptr, v_ptr, even_k, even_v, start, length, phase, head, H, K, D, R)
+    fetch(1, k_ptr, v_ptr, odd_k, odd_v, start, length, phase, head, H, K, D, R)
+    fetch(2, k_ptr, v_ptr, even_k, even_v, start, length, phase, head, H, K, D, R)
+    fetch(3, k_ptr, v_ptr, odd_k, odd_v, start, length, phase, head, H, K, D, R)
 
     e, c = gl.arange(0, D, gl.SliceLayout(1, maps(W))), gl.arange(0, D, gl.SliceLayout(0, maps(W)))
     i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
     matrix, vector = c[None, :] * D + column(e, D)[:, None], i[:, None] * 0 + d[None, :]
-    tile, top = i[:, None] * (H * D) + d[None, :], (i == 0)[:, None]
+    top = (i == 0)[:, None]
     weights = gl.load(W_ptr + row.to(gl.int64) * W_stride + head * D * D + matrix)
     W_mean = (gl.sum(weights, 0) / D)[None, :]
     weights -= W_mean
@@ -92,48 +199,28 @@ def scan(
     b = gl.load(b_ptr + row.to(gl.int64) * b_stride + head * D + vector)
     b_mean = (gl.sum(b, 1) / D)[:, None]
     b -= b_mean
-    ones = gl.full([R, R], 1.0, gl.bfloat16, gl.DotOperandLayout(0, tokens(W), 2))
     gamma, beta = gl.load(gamma_ptr + head * D + d)[None, :], gl.load(beta_ptr + head * D + d)[None, :]
-    square = gamma * gamma
-    squares = gl.sum(gl.sum(square, 1), 0)
+    squares = gl.sum(gl.sum(gamma * gamma, 1), 0)
     last = gl.load(scale_ptr + K - 1)
-    lr = gl.load(lr_ptr + (start - phase).to(gl.int64) * H + head + i * H, (i < K) & (i >= phase) & (i - phase < length), 0.0)
+    even_lr = rates(0, lr_ptr, i, start, length, phase, head, H, K)
+    odd_lr = rates(1, lr_ptr, i, start, length, phase, head, H, K)
+    async_copy.wait_group(3)
+    left, right, u = fetched(0, even_k, even_v, gamma, beta, W)
 
-    for n in range(0, gl.cdiv(phase + length, K)):
-        token = (start + n * K - phase).to(gl.int64) * H + head
-        place = n * K + i - phase
-        inside = (i < K) & (place >= 0) & (place < length)
-        next_lr = gl.load(lr_ptr + token + (K + i) * H, (i < K) & (place + K >= 0) & (place + K < length), 0.0)
+    for n in range(0, gl.cdiv(phase + length, K), 2):
         if n % BLOCK == 0:
-            at = (first + n // BLOCK).to(gl.int64) * H + head
-            flat = upright(weights, W)
-            from_, to = gl.arange(0, D, gl.SliceLayout(1, flat.type.layout)), gl.arange(0, D, gl.SliceLayout(0, flat.type.layout))
-            gl.store(Ws_ptr + at * D * D + from_[:, None] * D + to[None, :], flat)
-            gl.store(bs_ptr + at * D + vector, b, top)
-
-        async_copy.wait_group(AHEAD - 1)
-        rows = ks.index(n % (AHEAD + 1))
-        u = gamma * (beta - vs.index(n % (AHEAD + 1)).load(tokens(W)).to(gl.float32) + rows.load(tokens(W)).to(gl.float32))
-        z = mma_v2(rows.load(gl.DotOperandLayout(0, tokens(W), 2)), right_operand(weights, W), b)
-        x = rows.load(gl.DotOperandLayout(1, maps(W), 2))
-        if opening_ptr is not None:
-            opening = (inside & (n == 0))[:, None]
-            z = gl.where(opening, gl.load(opening_ptr + row.to(gl.int64) * K * H * D + head * D + tile, opening, 0.0), z)
-        share_four(four, z, square * z, z * z, square * z * z, W)
-        share_two(two, u * z, u, W)
-        m, bent, r, curved = sum_four(four, W)
-        along, offset = sum_two(two, W)
-        fetch(n + AHEAD, k_ptr, v_ptr, ks, vs, start, length, phase, head, H, K, D, R)
-        m = m / D
-        r = gl.rsqrt(r / D - m * m + eps)
-        s1 = (r * (bent - m * squares) + offset) / D
-        s2 = r * (r * (curved - m * (2 * bent - m * squares)) + along - m * offset) / D
-        G = (z - m) * (square * (r * r) - r * r * s2) + (u * r - r * s1)
-        gl.store(G_ptr + token * D + tile, G.to(gl.bfloat16), inside[:, None])
-        right, left = operands(gl.where(inside & ((n + 1) * K <= phase + length), -last * lr.to(gl.float32), 0.0)[:, None] * G, W)
-        weights = mma_v2(left, x, weights)
-        b = mma_v2(ones, right, b)
-        lr = next_lr
+            keep(weights, b, first + n // BLOCK, Ws_ptr, bs_ptr, head, H, D, R)
+        weights, b, left, right, u, even_lr = step(
+            *(n, weights, b, left, right, u, even_lr, (even_k, even_v), (odd_k, odd_v), even_four, even_two, gamma, beta, last, squares),
+            *(k_ptr, v_ptr, lr_ptr, opening_ptr, G_ptr, start, length, phase, row, head, H, eps, K, D, R),
+        )
+        if ((n + 1) % BLOCK == 0) & ((n + 1) * K < phase + length):
+            keep(weights, b, first + (n + 1) // BLOCK, Ws_ptr, bs_ptr, head, H, D, R)
+        # After an odd number of mini-batches comes one without tokens, which changes nothing.
+        weights, b, left, right, u, odd_lr = step(
+            *(n + 1, weights, b, left, right, u, odd_lr, (odd_k, odd_v), (even_k, even_v), odd_four, odd_two, gamma, beta, last, squares),
+            *(k_ptr, v_ptr, lr_ptr, None, G_ptr, start, length, phase, row, head, H, eps, K, D, R),
+        )
     async_copy.wait_group(0)
 
     end = row.to(gl.int64) * H + head
