@@ -27,15 +27,14 @@ def constants(q: Tensor, size: int, **more: Any) -> dict[str, Any]:
     return shape | operands(q.dtype) | {"num_warps": 4 if width <= 64 or rows == 64 else 8, "num_stages": 1} | more
 
 
-def scans(size: int, *tokens: Tensor) -> tuple[Any, Any, dict[str, Any]]:
-    """The two scans for these tokens and their compile-time arguments: by hand where it pays, else those that all GPUs and the interpreter run."""
-    width = tokens[0].shape[-1]
-    aligned = all(x.dtype == torch.bfloat16 and x.data_ptr() % 16 == 0 for x in tokens)
-    if INTERPRETED or not aligned or width not in gluon.WIDTHS or size > gluon.LARGEST:
-        stages = 2 if saved_dtype(tokens[0].dtype) == torch.bfloat16 else 1
-        return scan, reverse_scan, constants(tokens[0], size, STAGES=stages)
-    shape = {"K": size, "D": width, "R": padded(size), "BLOCK": tile(size, width, tokens[0].dtype) // size}
-    return gluon.scan, gluon.reverse_scan, shape | {"num_warps": width // 16}
+def scans(size: int, k: Tensor, v: Tensor, lr: Tensor) -> tuple[Any, Any, Tensor, dict[str, Any]]:
+    """(``scan``, ``reverse_scan``, ℓ for them, compile-time arguments): those laid out by hand where they can be, else those that anything can run."""
+    width, block = k.shape[-1], tile(size, k.shape[-1], k.dtype) // size
+    aligned = all(x.dtype == torch.bfloat16 and x.data_ptr() % 16 == 0 for x in (k, v))
+    if INTERPRETED or not (aligned and gluon.suits(size, width, block)):
+        return scan, reverse_scan, lr, constants(k, size, STAGES=2 if saved_dtype(k.dtype) == torch.bfloat16 else 1)
+    shape = {"K": size, "D": width, "R": padded(size), "BLOCK": block}
+    return gluon.scan, gluon.reverse_scan, lr.float(), shape | {"num_warps": width // 16}
 
 
 @torch.library.custom_op("tttcore::linear", mutates_args=())
@@ -65,9 +64,9 @@ def forward(
     outputs = y, W_end, b_end, S_W, S_b, G, Ws, bs = empty(q, W, b, total)
     size, extent = scale.shape[0], (longest, blocks, q.shape[1])
     inputs, ends = (scale, gamma, beta, start, length, phase, first), (W_end, b_end, S_W, S_b, W.stride(0), b.stride(0))
-    forward_scan, _, options = scans(size, k, v)
+    forward_scan, _, rates, options = scans(size, k, v, lr)
     with torch.cuda.device_of(q):
-        forward_scan[q.shape[1], W.shape[0]](k, v, lr, opening_k, W, b, *inputs, G, Ws, bs, *ends, *extent, eps, **options)
+        forward_scan[q.shape[1], W.shape[0]](k, v, rates, opening_k, W, b, *inputs, G, Ws, bs, *ends, *extent, eps, **options)
         if total:
             given = (q, k, lr, G, Ws, bs, opening_q)
             readout[q.shape[1], total](*given, *inputs, row, y, S_W, S_b, *extent, eps, **constants(q, size))
@@ -122,7 +121,7 @@ def backward(
     dscales, dgammas, dbetas = scale.new_empty(total, heads, size), gamma.new_empty(total, heads, width), beta.new_empty(total, heads, width)
     where, extent = (start, length, phase, first), (longest, blocks, heads)
     dopening_k, dopening_q = (None if x is None else dx.zero_() for x, dx in ((opening_k, dopening_k), (opening_q, dopening_q)))
-    _, backward_scan, options = scans(size, k, v)
+    _, backward_scan, rates, options = scans(size, k, v, lr)
     with torch.cuda.device_of(q):
         if total:
             readout_backward[heads, total](
@@ -131,7 +130,7 @@ def backward(
                 **constants(q, size, K_PAD=padded(size)),
             )
         backward_scan[heads, rows](
-            *(k, v, lr, scale, gamma, beta, *where, dG, normed, rstd, dWs, dbs, dW_end, db_end, dz, p, dlr, dW, db, *extent),
+            *(k, v, rates, scale, gamma, beta, *where, dG, normed, rstd, dWs, dbs, dW_end, db_end, dz, p, dlr, dW, db, *extent),
             **options,
             OPENING=opening_k is not None,
         )

@@ -85,9 +85,11 @@ def readout(
     y = q.to(tl.float32) + gamma * (z * rstd(z, D, eps)) + beta
     tl.store(y_ptr + token * D + tile, y, inside)
 
-    whole = (phase + length) // K * K
-    if (n == count - 1) & (whole < phase + length):
-        left = tl.where(n * (R // K * K) + i >= whole, lr, 0.0)[:, None] * G.to(tl.float32)
-        end = row.to(tl.int64) * H + head
-        tl.store(S_W_ptr + end * D * D + matrix, dot(tl.trans(k), left, DOT, PRECISION), square)
-        tl.store(S_b_ptr + end * D + vector, tl.sum(left, 0)[None, :], real)
+    # Triton 3.6 fails to compile a branch that K = 1 never takes.
+    if K > 1:
+        whole = (phase + length) // K * K
+        if (n == count - 1) & (whole < phase + length):
+            left = tl.where(n * (R // K * K) + i >= whole, lr, 0.0)[:, None] * G.to(tl.float32)
+            end = row.to(tl.int64) * H + head
+            tl.store(S_W_ptr + end * D * D + matrix, dot(tl.trans(k), left, DOT, PRECISION), square)
+            tl.store(S_b_ptr + end * D + vector, tl.sum(left, 0)[None, :], real)

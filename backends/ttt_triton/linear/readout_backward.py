@@ -131,14 +131,16 @@ def readout_backward(
     tl.store(dq_ptr + token * D + tile, dq, inside)
     dk = -dot(tl.trans(read), q, DOT, PRECISION)
 
-    whole = (phase + length) // K * K
-    if (n == count - 1) & (whole < phase + length):
-        end = row.to(tl.int64) * H + head
-        left = (n * (R // K * K) + i >= whole)[:, None]
-        dS_W = tl.load(dS_W_ptr + end * D * D + matrix, square, 0.0)
-        dS_b = tl.load(dS_b_ptr + end * D + vector, real, 0.0)
-        dG += tl.where(left, dot(k, dS_W, DOT, PRECISION) + dS_b, 0.0)
-        dk += tl.where(left, lr[:, None] * dot(G, tl.trans(dS_W), DOT, PRECISION), 0.0)
+    # Triton 3.6 fails to compile a branch that K = 1 never takes.
+    if K > 1:
+        whole = (phase + length) // K * K
+        if (n == count - 1) & (whole < phase + length):
+            end = row.to(tl.int64) * H + head
+            left = (n * (R // K * K) + i >= whole)[:, None]
+            dS_W = tl.load(dS_W_ptr + end * D * D + matrix, square, 0.0)
+            dS_b = tl.load(dS_b_ptr + end * D + vector, real, 0.0)
+            dG += tl.where(left, dot(k, dS_W, DOT, PRECISION) + dS_b, 0.0)
+            dk += tl.where(left, lr[:, None] * dot(G, tl.trans(dS_W), DOT, PRECISION), 0.0)
     dG, _ = centre(dG, real, D)
     tl.store(dG_ptr + token * D + tile, dG, inside)
     tl.store(dk_ptr + token * D + tile, dk, inside)

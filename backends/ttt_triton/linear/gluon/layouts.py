@@ -102,11 +102,22 @@ def upright(weights, W: gl.constexpr):
 
 
 @gluon.jit
-def lying(flat, W: gl.constexpr):
-    """The inverse of ``upright``, in float32."""
-    D: gl.constexpr = flat.shape[0]
-    weights = turned(flat.reshape(D, 2, W, 8).permute(0, 2, 1, 3).reshape(D, D))
-    return gl.convert_layout(weights, maps(W), assert_trivial=True).to(gl.float32)
+def pairs(ptr, like):
+    """Where the words of two neighbours of ``upright`` weights ``like`` are from ``ptr`` on."""
+    D: gl.constexpr = like.shape[0]
+    layout: gl.constexpr = gl.split(like.reshape(D, D // 2, 2))[0].type.layout
+    word = gl.arange(0, D, gl.SliceLayout(1, layout))[:, None] * (D // 2) + gl.arange(0, D // 2, gl.SliceLayout(0, layout))[None, :]
+    return ptr.to(gl.pointer_type(gl.int32), bitcast=True) + word
+
+
+@gluon.jit
+def lying(words, W: gl.constexpr):
+    """The weights in float32, from ``upright`` ones in words of two."""
+    D: gl.constexpr = words.shape[0]
+    words = gl.inline_asm_elementwise("movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;", "=r,r", [words], dtype=gl.int32, is_pure=True, pack=1)
+    both = gl.join((words << 16).to(gl.float32, bitcast=True), (words & -65536).to(gl.float32, bitcast=True))
+    across = both.reshape(D // 8, 8, 2, W, 4, 2).permute(3, 2, 1, 0, 4, 5).reshape(D, D)
+    return gl.convert_layout(across, maps(W), assert_trivial=True)
 
 
 @gluon.jit

@@ -8,7 +8,7 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 
-from .layouts import column, copied, lying, maps, operands, right_operand, share_four, shared_sums, sum_four, swizzled, tokens, upright
+from .layouts import column, copied, lying, maps, operands, pairs, right_operand, share_four, shared_sums, sum_four, swizzled, tokens, upright
 
 @gluon.jit
 def room(R: gl.constexpr, D: gl.constexpr):
@@ -112,7 +112,7 @@ def step(
     following = fetched(back + 1, there, gamma, beta, W)
     fetch(back + 4, n - 4, here, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
     next_lr, next_r = rates(n - 2, lr_ptr, rstd_ptr, i, start, length, phase, head, H, K)
-    lr, r = lr.to(gl.float32)[:, None], r[:, None]
+    lr, r = lr[:, None], r[:, None]
     c_mean, m, s2, mean = c_mean / D, m / D, s2 / D, along / D
     tilt = s2 + m / 2
     F_sum = steep - c_mean * whole - tilt * along
@@ -130,28 +130,22 @@ def step(
 
 
 @gluon.jit
-def entered(dW, db, dW_block, db_block, back, n, first, dWs_ptr, dbs_ptr, head, H, D: gl.constexpr, R: gl.constexpr, BLOCK: gl.constexpr):
-    """Where mini-batch n is a block's last: store Λ, λ in exchange for what the block's read-outs say of W and b, which waits for its start."""
-    if (back == 0) | (n % BLOCK == BLOCK - 1):
-        W: gl.constexpr = D // 16
-        layout: gl.constexpr = dW_block.type.layout
-        i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
-        flat = gl.arange(0, D, gl.SliceLayout(1, layout))[:, None] * D + gl.arange(0, D, gl.SliceLayout(0, layout))[None, :]
-        at = (first + n // BLOCK).to(gl.int64) * H + head
-        vector = i[:, None] * 0 + d[None, :]
-        dW_block, db_block = gl.load(dWs_ptr + at * D * D + flat), gl.load(dbs_ptr + at * D + vector)
-        gl.store(dWs_ptr + at * D * D + flat, upright(dW, W))
-        gl.store(dbs_ptr + at * D + vector, db, (i == 0)[:, None])
+def exchanged(dW, db, block, dWs_ptr, dbs_ptr, head, H, D: gl.constexpr, R: gl.constexpr):
+    """Store Λ, λ of the block's end and return what its read-outs say of W and b, which waits for its start.
+
+    It waits in words as they were loaded: to take them apart at once would be to wait for them at once.
+    """
+    W: gl.constexpr = D // 16
+    i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
+    at = block.to(gl.int64) * H + head
+    vector = i[:, None] * 0 + d[None, :]
+    flat = upright(dW, W)
+    layout: gl.constexpr = flat.type.layout
+    tile = gl.arange(0, D, gl.SliceLayout(1, layout))[:, None] * D + gl.arange(0, D, gl.SliceLayout(0, layout))[None, :]
+    dW_block, db_block = gl.load(pairs(dWs_ptr + at * D * D, flat)), gl.load(dbs_ptr + at * D + vector)
+    gl.store(dWs_ptr + at * D * D + tile, flat)
+    gl.store(dbs_ptr + at * D + vector, db, (i == 0)[:, None])
     return dW_block, db_block
-
-
-@gluon.jit
-def left_behind(dW, db, dW_block, db_block, n, W: gl.constexpr, BLOCK: gl.constexpr):
-    """Λ, λ before mini-batch n: at a block's start its read-outs are added."""
-    if n % BLOCK == 0:
-        dW += lying(dW_block, W)
-        db += db_block
-    return dW, db
 
 
 @gluon.jit
@@ -195,7 +189,7 @@ def reverse_scan(
         Λ ← Λ + XᵀΔZ        λ ← λ + 1ᵀΔZ        and at the start of a block what its read-outs say of W and b
 
     Arguments are those of ``linear.reverse_scan``; D is 16, 32, 64 or 128, R is K but 16 at the least, BLOCK the mini-batches of a block; all tensors
-    of tokens and ΔWs are bfloat16. The second derivative is that of ``linear.reverse_scan.second_derivative``: with c = 2γ²ẑ + u all of it follows from
+    of tokens and ΔWs are bfloat16, but ℓ is float32. The second derivative is that of ``linear.reverse_scan.second_derivative``: with c = 2γ²ẑ + u all of it follows from
     the sums of c, cẑ, (γ²ẑ + u)ẑ over the inputs and of ΔG, γ²ΔG, ẑΔG, cΔG, γ²ẑΔG, which are taken all at once.
     """
     W: gl.constexpr = D // 16
@@ -204,14 +198,15 @@ def reverse_scan(
     start, length, phase, first = row * longest, longest, 0, row * blocks
     if start_ptr is not None:
         start, length, phase, first = gl.load(start_ptr + row), gl.load(length_ptr + row), gl.load(phase_ptr + row), gl.load(first_ptr + row)
-    count = gl.cdiv(phase + length, K)
+    # An even number: past the last mini-batch comes one without tokens, which changes nothing.
+    count = gl.cdiv(phase + length, 2 * K) * 2
     even, odd = room(R, D), room(R, D)
     even_one, odd_one = gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums()), gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums())
     even_two, odd_two = gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums()), gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums())
-    fetch(0, count - 1, even, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
-    fetch(1, count - 2, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
-    fetch(2, count - 3, even, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
-    fetch(3, count - 4, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
+    fetch(0, count - 1, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
+    fetch(1, count - 2, even, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
+    fetch(2, count - 3, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
+    fetch(3, count - 4, even, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
 
     e, c = gl.arange(0, D, gl.SliceLayout(1, maps(W))), gl.arange(0, D, gl.SliceLayout(0, maps(W)))
     i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
@@ -224,31 +219,29 @@ def reverse_scan(
     db = gl.load(db_end_ptr + end * D + vector)
     db_mean = (gl.sum(db, 1) / D)[:, None]
     db -= db_mean
-    dW_block, db_block = upright(dW, W), db
+    dW_block, db_block = gl.load(pairs(dWs_ptr, upright(dW, W)), False, 0), db
     gamma, beta = gl.load(gamma_ptr + head * D + d)[None, :], gl.load(beta_ptr + head * D + d)[None, :]
     last = gl.load(scale_ptr + K - 1)
-    even_lr, even_r = rates(count - 1, lr_ptr, rstd_ptr, i, start, length, phase, head, H, K)
-    odd_lr, odd_r = rates(count - 2, lr_ptr, rstd_ptr, i, start, length, phase, head, H, K)
+    odd_lr, odd_r = rates(count - 1, lr_ptr, rstd_ptr, i, start, length, phase, head, H, K)
+    even_lr, even_r = rates(count - 2, lr_ptr, rstd_ptr, i, start, length, phase, head, H, K)
     async_copy.wait_group(3)
-    inputs = fetched(0, even, gamma, beta, W)
+    inputs = fetched(0, odd, gamma, beta, W)
 
     for back in range(0, count, 2):
         n = count - 1 - back
-        dW_block, db_block = entered(dW, db, dW_block, db_block, back, n, first, dWs_ptr, dbs_ptr, head, H, D, R, BLOCK)
-        dW, db, inputs, even_lr, even_r = step(
-            *(back, n, dW, db, inputs, even_lr, even_r, even, odd, even_one, even_two, gamma, beta, last),
-            *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, dz_ptr, p_ptr, dlr_ptr, start, length, phase, head, H, K, D, R, OPENING),
-        )
-        dW, db = left_behind(dW, db, dW_block, db_block, n, W, BLOCK)
-        # Past the first mini-batch comes one without tokens, which changes nothing.
-        if n > 0:
-            dW_block, db_block = entered(dW, db, dW_block, db_block, 1, n - 1, first, dWs_ptr, dbs_ptr, head, H, D, R, BLOCK)
+        if (back == 0) | (n % BLOCK == BLOCK - 1):
+            dW_block, db_block = exchanged(dW, db, first + n // BLOCK, dWs_ptr, dbs_ptr, head, H, D, R)
         dW, db, inputs, odd_lr, odd_r = step(
-            *(back + 1, n - 1, dW, db, inputs, odd_lr, odd_r, odd, even, odd_one, odd_two, gamma, beta, last),
+            *(back, n, dW, db, inputs, odd_lr, odd_r, odd, even, odd_one, odd_two, gamma, beta, last),
+            *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, dz_ptr, p_ptr, dlr_ptr, start, length, phase, head, H, K, D, R, False),
+        )
+        dW, db, inputs, even_lr, even_r = step(
+            *(back + 1, n - 1, dW, db, inputs, even_lr, even_r, even, odd, even_one, even_two, gamma, beta, last),
             *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, dz_ptr, p_ptr, dlr_ptr, start, length, phase, head, H, K, D, R, OPENING),
         )
-        if n > 0:
-            dW, db = left_behind(dW, db, dW_block, db_block, n - 1, W, BLOCK)
+        if (n - 1) % BLOCK == 0:
+            dW += lying(dW_block, W)
+            db += db_block
     async_copy.wait_group(0)
 
     gl.store(dW_ptr + end * D * D + matrix, dW + dW_mean)

@@ -47,7 +47,7 @@ def fetched(n, ks, vs, gamma, beta, W: gl.constexpr):
 
 @gluon.jit
 def rates(n, lr_ptr, i, start, length, phase, head, H, K: gl.constexpr):
-    """ℓ of mini-batch n, 0 where there is no token."""
+    """ℓ of mini-batch n, 0 where there is no token. In float32: narrower ones would be packed, and waited for, where they are loaded."""
     place = n * K + i - phase
     return gl.load(lr_ptr + (start + n * K - phase).to(gl.int64) * H + head + i * H, (i < K) & (place >= 0) & (place < length), 0.0)
 
@@ -114,7 +114,7 @@ def step(
     s2 = r * (r * (curved - m * (2 * bent - m * squares)) + along - m * offset) / D
     G = (z - m) * (square * (r * r) - r * r * s2) + (u * r - r * s1)
     gl.store(G_ptr + (start + n * K - phase).to(gl.int64) * H * D + head * D + tile, G.to(gl.bfloat16), inside[:, None])
-    across, turned = operands(gl.where(inside & ((n + 1) * K <= phase + length), -last * lr.to(gl.float32), 0.0)[:, None] * G, W)
+    across, turned = operands(gl.where(inside & ((n + 1) * K <= phase + length), -last * lr, 0.0)[:, None] * G, W)
     ones = gl.full([R, R], 1.0, gl.bfloat16, gl.DotOperandLayout(0, tokens(W), 2))
     return mma_v2(turned, right, weights), mma_v2(ones, across, b), next_left, next_right, next_u, next_lr
 
@@ -171,7 +171,7 @@ def scan(
         Z = XW + b        G = LN*(Z; X + LN(Z) − V)        W ← W − s_{K−1} Xᵀ diag(ℓ) G        b ← b − s_{K−1} 1ᵀ diag(ℓ) G
 
     Arguments are those of ``linear.scan``; D is 16, 32, 64 or 128, R is K but 16 at the least, BLOCK the mini-batches of a block; tokens, G and Ws are
-    bfloat16. See ``linear.tiles.loss_gradient`` for G and for why the mean of a centred row is summed.
+    bfloat16, ℓ is float32. See ``linear.tiles.loss_gradient`` for G and for why the mean of a centred row is summed.
     """
     W: gl.constexpr = D // 16
     gl.static_assert(gl.num_warps() == W)
@@ -214,8 +214,6 @@ def scan(
             *(n, weights, b, left, right, u, even_lr, (even_k, even_v), (odd_k, odd_v), even_four, even_two, gamma, beta, last, squares),
             *(k_ptr, v_ptr, lr_ptr, opening_ptr, G_ptr, start, length, phase, row, head, H, eps, K, D, R),
         )
-        if ((n + 1) % BLOCK == 0) & ((n + 1) * K < phase + length):
-            keep(weights, b, first + (n + 1) // BLOCK, Ws_ptr, bs_ptr, head, H, D, R)
         # After an odd number of mini-batches comes one without tokens, which changes nothing.
         weights, b, left, right, u, odd_lr = step(
             *(n + 1, weights, b, left, right, u, odd_lr, (odd_k, odd_v), (even_k, even_v), odd_four, odd_two, gamma, beta, last, squares),
