@@ -33,6 +33,18 @@ def copied(W):
 
 
 @gluon.constexpr_function
+def copied_numbers(W):
+    """The layout in which one number for each token is copied."""
+    return gl.BlockedLayout([1], [32], [W], [0])
+
+
+@gluon.constexpr_function
+def shared_numbers():
+    """The layout of one number for each token in shared memory."""
+    return gl.SwizzledSharedLayout(1, 1, 1, [0])
+
+
+@gluon.constexpr_function
 def swizzled(W):
     """The layout of tiles of tokens in shared memory: 8 rows of 16 bytes from 8 different banks."""
     return gl.SwizzledSharedLayout(8, max(1, 4 // W), min(8, 2 * W), [1, 0])

@@ -8,48 +8,61 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 
-from .layouts import column, copied, lying, maps, operands, pairs, right_operand, share_four, shared_sums, sum_four, swizzled, tokens, upright
+from .layouts import (
+    column,
+    copied,
+    copied_numbers,
+    lying,
+    maps,
+    operands,
+    pairs,
+    right_operand,
+    share_four,
+    shared_numbers,
+    shared_sums,
+    sum_four,
+    swizzled,
+    tokens,
+    upright,
+)
 
 @gluon.jit
 def room(R: gl.constexpr, D: gl.constexpr):
-    """Shared memory for k, v, Ẑ and ΔG of two mini-batches."""
+    """Shared memory for k, v, Ẑ, ΔG, ℓ and r of two mini-batches."""
     W: gl.constexpr = D // 16
     k, v = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W)), gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
     z, g = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W)), gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
-    return k, v, z, g
+    lr, r = gl.allocate_shared_memory(gl.float32, [2, R], shared_numbers()), gl.allocate_shared_memory(gl.float32, [2, R], shared_numbers())
+    return k, v, z, g, lr, r
 
 
 @gluon.jit
-def fetch(back, n, room, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K: gl.constexpr, D: gl.constexpr, R: gl.constexpr):
-    """Begin to copy k, v, Ẑ and ΔG of mini-batch n, the last but ``back``; 0 where there is no token."""
-    layout: gl.constexpr = copied(D // 16)
-    i, d = gl.arange(0, R, gl.SliceLayout(1, layout)), gl.arange(0, D, gl.SliceLayout(0, layout))
-    place = n * K + i - phase
-    valid = ((i < K) & (place >= 0) & (place < length))[:, None]
-    at = ((start + n * K - phase).to(gl.int64) * H + head) * D + i[:, None] * (H * D) + d[None, :]
+def fetch(back, n, room, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K: gl.constexpr, D: gl.constexpr, R: gl.constexpr):
+    """Begin to copy the inputs of mini-batch n, the last but ``back``; 0 where there is no token."""
+    W: gl.constexpr = D // 16
+    i, d = gl.arange(0, R, gl.SliceLayout(1, copied(W))), gl.arange(0, D, gl.SliceLayout(0, copied(W)))
+    j = gl.arange(0, R, copied_numbers(W))
+    place, token = n * K - phase, (start + n * K - phase).to(gl.int64) * H + head
+    valid, one = ((i < K) & (place + i >= 0) & (place + i < length))[:, None], (j < K) & (place + j >= 0) & (place + j < length)
+    at = token * D + i[:, None] * (H * D) + d[None, :]
     async_copy.async_copy_global_to_shared(room[0].index(back // 2 % 2), k_ptr + at, valid)
     async_copy.async_copy_global_to_shared(room[1].index(back // 2 % 2), v_ptr + at, valid)
     async_copy.async_copy_global_to_shared(room[2].index(back // 2 % 2), normed_ptr + at, valid)
     async_copy.async_copy_global_to_shared(room[3].index(back // 2 % 2), dG_ptr + at, valid)
+    async_copy.async_copy_global_to_shared(room[4].index(back // 2 % 2), lr_ptr + token + j * H, one)
+    async_copy.async_copy_global_to_shared(room[5].index(back // 2 % 2), rstd_ptr + token + j * H, one)
     async_copy.commit_group()
 
 
 @gluon.jit
 def fetched(back, room, gamma, beta, W: gl.constexpr):
-    """(X as left operand, X as right operand, u, Ẑ, ΔG) of the mini-batch that is the last but ``back``."""
+    """(X as left operand, X as right operand, u, Ẑ, ΔG, ℓ, r) of the mini-batch that is the last but ``back``."""
     rows = room[0].index(back // 2 % 2)
     u = gamma * (beta - room[1].index(back // 2 % 2).load(tokens(W)).to(gl.float32) + rows.load(tokens(W)).to(gl.float32))
     left, right = rows.load(gl.DotOperandLayout(0, tokens(W), 2)), rows.load(gl.DotOperandLayout(1, maps(W), 2))
-    return left, right, u, room[2].index(back // 2 % 2).load(tokens(W)), room[3].index(back // 2 % 2).load(tokens(W))
-
-
-@gluon.jit
-def rates(n, lr_ptr, rstd_ptr, i, start, length, phase, head, H, K: gl.constexpr):
-    """(ℓ, r) of mini-batch n, 0 where there is no token."""
-    place = n * K + i - phase
-    valid = (i < K) & (place >= 0) & (place < length)
-    at = (start + n * K - phase).to(gl.int64) * H + head + i * H
-    return gl.load(lr_ptr + at, valid, 0.0), gl.load(rstd_ptr + at, valid, 0.0)
+    normed, given = room[2].index(back // 2 % 2).load(tokens(W)), room[3].index(back // 2 % 2).load(tokens(W))
+    lr, r = room[4].index(back // 2 % 2).load(gl.SliceLayout(1, tokens(W))), room[5].index(back // 2 % 2).load(gl.SliceLayout(1, tokens(W)))
+    return left, right, u, normed, given, lr, r
 
 
 @gluon.jit
@@ -59,8 +72,6 @@ def step(
     dW,
     db,
     inputs,
-    lr,
-    r,
     here,
     there,
     one,
@@ -87,7 +98,7 @@ def step(
     R: gl.constexpr,
     OPENING: gl.constexpr,
 ):
-    """Mini-batch n, the last but ``back``: store its ΔZ, p, Δℓ and return (Λ, λ, the next one's inputs, ℓ and r of the one after it).
+    """Mini-batch n, the last but ``back``: store its ΔZ, p, Δℓ and return (Λ, λ, the next one's inputs).
 
     ``here`` and ``there`` as in ``scan.step``.
     """
@@ -98,7 +109,7 @@ def step(
     place = n * K + i - phase
     inside = (i < K) & (place >= 0) & (place < length)
     square = gamma * gamma
-    left, right, u, normed, given = inputs
+    left, right, u, normed, given, lr, r = inputs
     normed = normed.to(gl.float32)
     dG = mma_v2(left, right_operand(dW, W), db)
     dG = given.to(gl.float32) - gl.where(inside & ((n + 1) * K <= phase + length), last, 0.0)[:, None] * dG
@@ -110,8 +121,7 @@ def step(
     c_mean, m, s2, whole = sum_four(one, W)
     straight, along, steep, bend = sum_four(two, W)
     following = fetched(back + 1, there, gamma, beta, W)
-    fetch(back + 4, n - 4, here, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
-    next_lr, next_r = rates(n - 2, lr_ptr, rstd_ptr, i, start, length, phase, head, H, K)
+    fetch(back + 4, n - 4, here, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K, D, R)
     lr, r = lr[:, None], r[:, None]
     c_mean, m, s2, mean = c_mean / D, m / D, s2 / D, along / D
     tilt = s2 + m / 2
@@ -126,14 +136,14 @@ def step(
         through = gl.where((n == 0) & (i < K)[:, None], 0.0, dz)
     across, turned = operands(through, W)
     ones = gl.full([R, R], 1.0, gl.bfloat16, gl.DotOperandLayout(0, tokens(W), 2))
-    return mma_v2(turned, right, dW), mma_v2(ones, across, db), following, next_lr, next_r
+    return mma_v2(turned, right, dW), mma_v2(ones, across, db), following
 
 
 @gluon.jit
 def exchanged(dW, db, block, dWs_ptr, dbs_ptr, head, H, D: gl.constexpr, R: gl.constexpr):
-    """Store Λ, λ of the block's end and return what its read-outs say of W and b, which waits for its start.
+    """Store Λ, λ of the block's end and return what its read-outs say of W and b.
 
-    It waits in words as they were loaded: to take them apart at once would be to wait for them at once.
+    In words as they were loaded: to take them apart at once would be to wait for them at once.
     """
     W: gl.constexpr = D // 16
     i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
@@ -203,10 +213,10 @@ def reverse_scan(
     even, odd = room(R, D), room(R, D)
     even_one, odd_one = gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums()), gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums())
     even_two, odd_two = gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums()), gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums())
-    fetch(0, count - 1, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
-    fetch(1, count - 2, even, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
-    fetch(2, count - 3, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
-    fetch(3, count - 4, even, k_ptr, v_ptr, normed_ptr, dG_ptr, start, length, phase, head, H, K, D, R)
+    fetch(0, count - 1, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K, D, R)
+    fetch(1, count - 2, even, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K, D, R)
+    fetch(2, count - 3, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K, D, R)
+    fetch(3, count - 4, even, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K, D, R)
 
     e, c = gl.arange(0, D, gl.SliceLayout(1, maps(W))), gl.arange(0, D, gl.SliceLayout(0, maps(W)))
     i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
@@ -219,29 +229,26 @@ def reverse_scan(
     db = gl.load(db_end_ptr + end * D + vector)
     db_mean = (gl.sum(db, 1) / D)[:, None]
     db -= db_mean
-    dW_block, db_block = gl.load(pairs(dWs_ptr, upright(dW, W)), False, 0), db
     gamma, beta = gl.load(gamma_ptr + head * D + d)[None, :], gl.load(beta_ptr + head * D + d)[None, :]
     last = gl.load(scale_ptr + K - 1)
-    odd_lr, odd_r = rates(count - 1, lr_ptr, rstd_ptr, i, start, length, phase, head, H, K)
-    even_lr, even_r = rates(count - 2, lr_ptr, rstd_ptr, i, start, length, phase, head, H, K)
     async_copy.wait_group(3)
     inputs = fetched(0, odd, gamma, beta, W)
 
-    for back in range(0, count, 2):
-        n = count - 1 - back
-        if (back == 0) | (n % BLOCK == BLOCK - 1):
-            dW_block, db_block = exchanged(dW, db, first + n // BLOCK, dWs_ptr, dbs_ptr, head, H, D, R)
-        dW, db, inputs, odd_lr, odd_r = step(
-            *(back, n, dW, db, inputs, odd_lr, odd_r, odd, even, odd_one, odd_two, gamma, beta, last),
-            *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, dz_ptr, p_ptr, dlr_ptr, start, length, phase, head, H, K, D, R, False),
-        )
-        dW, db, inputs, even_lr, even_r = step(
-            *(back + 1, n - 1, dW, db, inputs, even_lr, even_r, even, odd, even_one, even_two, gamma, beta, last),
-            *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, dz_ptr, p_ptr, dlr_ptr, start, length, phase, head, H, K, D, R, OPENING),
-        )
-        if (n - 1) % BLOCK == 0:
-            dW += lying(dW_block, W)
-            db += db_block
+    for behind in range(0, gl.cdiv(count, BLOCK)):
+        block = gl.cdiv(count, BLOCK) - 1 - behind
+        dW_block, db_block = exchanged(dW, db, first + block, dWs_ptr, dbs_ptr, head, H, D, R)
+        for back in range(gl.maximum(count - (block + 1) * BLOCK, 0), count - block * BLOCK, 2):
+            n = count - 1 - back
+            dW, db, inputs = step(
+                *(back, n, dW, db, inputs, odd, even, odd_one, odd_two, gamma, beta, last),
+                *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, dz_ptr, p_ptr, dlr_ptr, start, length, phase, head, H, K, D, R, False),
+            )
+            dW, db, inputs = step(
+                *(back + 1, n - 1, dW, db, inputs, even, odd, even_one, even_two, gamma, beta, last),
+                *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, dz_ptr, p_ptr, dlr_ptr, start, length, phase, head, H, K, D, R, OPENING),
+            )
+        dW += lying(dW_block, W)
+        db += db_block
     async_copy.wait_group(0)
 
     gl.store(dW_ptr + end * D * D + matrix, dW + dW_mean)

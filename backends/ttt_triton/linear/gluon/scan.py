@@ -11,11 +11,13 @@ from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 from .layouts import (
     column,
     copied,
+    copied_numbers,
     maps,
     operands,
     right_operand,
     share_four,
     share_two,
+    shared_numbers,
     shared_sums,
     sum_four,
     sum_two,
@@ -25,31 +27,35 @@ from .layouts import (
 )
 
 @gluon.jit
-def fetch(n, k_ptr, v_ptr, ks, vs, start, length, phase, head, H, K: gl.constexpr, D: gl.constexpr, R: gl.constexpr):
-    """Begin to copy k and v of mini-batch n, 0 where there is no token."""
-    layout: gl.constexpr = copied(D // 16)
-    i, d = gl.arange(0, R, gl.SliceLayout(1, layout)), gl.arange(0, D, gl.SliceLayout(0, layout))
-    place = n * K + i - phase
-    valid = ((i < K) & (place >= 0) & (place < length))[:, None]
-    at = ((start + n * K - phase).to(gl.int64) * H + head) * D + i[:, None] * (H * D) + d[None, :]
-    async_copy.async_copy_global_to_shared(ks.index(n // 2 % 2), k_ptr + at, valid)
-    async_copy.async_copy_global_to_shared(vs.index(n // 2 % 2), v_ptr + at, valid)
+def room(R: gl.constexpr, D: gl.constexpr):
+    """Shared memory for k, v and ℓ of two mini-batches."""
+    W: gl.constexpr = D // 16
+    k, v = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W)), gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
+    return k, v, gl.allocate_shared_memory(gl.float32, [2, R], shared_numbers())
+
+
+@gluon.jit
+def fetch(n, room, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K: gl.constexpr, D: gl.constexpr, R: gl.constexpr):
+    """Begin to copy k, v and ℓ of mini-batch n, 0 where there is no token."""
+    W: gl.constexpr = D // 16
+    i, d = gl.arange(0, R, gl.SliceLayout(1, copied(W))), gl.arange(0, D, gl.SliceLayout(0, copied(W)))
+    j = gl.arange(0, R, copied_numbers(W))
+    place, token = n * K - phase, (start + n * K - phase).to(gl.int64) * H + head
+    valid = ((i < K) & (place + i >= 0) & (place + i < length))[:, None]
+    at = token * D + i[:, None] * (H * D) + d[None, :]
+    async_copy.async_copy_global_to_shared(room[0].index(n // 2 % 2), k_ptr + at, valid)
+    async_copy.async_copy_global_to_shared(room[1].index(n // 2 % 2), v_ptr + at, valid)
+    async_copy.async_copy_global_to_shared(room[2].index(n // 2 % 2), lr_ptr + token + j * H, (j < K) & (place + j >= 0) & (place + j < length))
     async_copy.commit_group()
 
 
 @gluon.jit
-def fetched(n, ks, vs, gamma, beta, W: gl.constexpr):
-    """(X as left operand, X as right operand, u) of mini-batch n."""
-    rows = ks.index(n // 2 % 2)
-    u = gamma * (beta - vs.index(n // 2 % 2).load(tokens(W)).to(gl.float32) + rows.load(tokens(W)).to(gl.float32))
-    return rows.load(gl.DotOperandLayout(0, tokens(W), 2)), rows.load(gl.DotOperandLayout(1, maps(W), 2)), u
-
-
-@gluon.jit
-def rates(n, lr_ptr, i, start, length, phase, head, H, K: gl.constexpr):
-    """ℓ of mini-batch n, 0 where there is no token. In float32: narrower ones would be packed, and waited for, where they are loaded."""
-    place = n * K + i - phase
-    return gl.load(lr_ptr + (start + n * K - phase).to(gl.int64) * H + head + i * H, (i < K) & (place >= 0) & (place < length), 0.0)
+def fetched(n, room, gamma, beta, W: gl.constexpr):
+    """(X as left operand, X as right operand, u, ℓ) of mini-batch n."""
+    rows = room[0].index(n // 2 % 2)
+    u = gamma * (beta - room[1].index(n // 2 % 2).load(tokens(W)).to(gl.float32) + rows.load(tokens(W)).to(gl.float32))
+    left, right = rows.load(gl.DotOperandLayout(0, tokens(W), 2)), rows.load(gl.DotOperandLayout(1, maps(W), 2))
+    return left, right, u, room[2].index(n // 2 % 2).load(gl.SliceLayout(1, tokens(W)))
 
 
 @gluon.jit
@@ -57,10 +63,7 @@ def step(
     n,
     weights,
     b,
-    left,
-    right,
-    u,
-    lr,
+    inputs,
     here,
     there,
     four,
@@ -85,7 +88,7 @@ def step(
     D: gl.constexpr,
     R: gl.constexpr,
 ):
-    """Mini-batch n: store its G and return (W, b, the next one's operands and u, ℓ of the one after it).
+    """Mini-batch n: store its G and return (W, b, the next one's inputs).
 
     ``here`` is where every second mini-batch waits, this one's kind, and ``there`` where the others do: so that one barrier, between the shares of
     the sums and their sums, is enough for everything that warps tell each other.
@@ -96,6 +99,7 @@ def step(
     place = n * K + i - phase
     inside = (i < K) & (place >= 0) & (place < length)
     square = gamma * gamma
+    left, right, u, lr = inputs
     z = mma_v2(left, right_operand(weights, W), b)
     if opening_ptr is not None:
         opening = (inside & (n == 0))[:, None]
@@ -105,9 +109,8 @@ def step(
     async_copy.wait_group(2)
     m, bent, r, curved = sum_four(four, W)
     along, offset = sum_two(two, W)
-    next_left, next_right, next_u = fetched(n + 1, there[0], there[1], gamma, beta, W)
-    fetch(n + 4, k_ptr, v_ptr, here[0], here[1], start, length, phase, head, H, K, D, R)
-    next_lr = rates(n + 2, lr_ptr, i, start, length, phase, head, H, K)
+    following = fetched(n + 1, there, gamma, beta, W)
+    fetch(n + 4, here, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
     m = m / D
     r = gl.rsqrt(r / D - m * m + eps)
     s1 = (r * (bent - m * squares) + offset) / D
@@ -116,7 +119,7 @@ def step(
     gl.store(G_ptr + (start + n * K - phase).to(gl.int64) * H * D + head * D + tile, G.to(gl.bfloat16), inside[:, None])
     across, turned = operands(gl.where(inside & ((n + 1) * K <= phase + length), -last * lr, 0.0)[:, None] * G, W)
     ones = gl.full([R, R], 1.0, gl.bfloat16, gl.DotOperandLayout(0, tokens(W), 2))
-    return mma_v2(turned, right, weights), mma_v2(ones, across, b), next_left, next_right, next_u, next_lr
+    return mma_v2(turned, right, weights), mma_v2(ones, across, b), following
 
 
 @gluon.jit
@@ -179,14 +182,13 @@ def scan(
     start, length, phase, first = row * longest, longest, 0, row * blocks
     if start_ptr is not None:
         start, length, phase, first = gl.load(start_ptr + row), gl.load(length_ptr + row), gl.load(phase_ptr + row), gl.load(first_ptr + row)
-    even_k, even_v = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W)), gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
-    odd_k, odd_v = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W)), gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
+    even, odd = room(R, D), room(R, D)
     even_four, odd_four = gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums()), gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums())
     even_two, odd_two = gl.allocate_shared_memory(gl.float32, [R, W, 2], shared_sums()), gl.allocate_shared_memory(gl.float32, [R, W, 2], shared_sums())
-    fetch(0, k_ptr, v_ptr, even_k, even_v, start, length, phase, head, H, K, D, R)
-    fetch(1, k_ptr, v_ptr, odd_k, odd_v, start, length, phase, head, H, K, D, R)
-    fetch(2, k_ptr, v_ptr, even_k, even_v, start, length, phase, head, H, K, D, R)
-    fetch(3, k_ptr, v_ptr, odd_k, odd_v, start, length, phase, head, H, K, D, R)
+    fetch(0, even, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
+    fetch(1, odd, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
+    fetch(2, even, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
+    fetch(3, odd, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
 
     e, c = gl.arange(0, D, gl.SliceLayout(1, maps(W))), gl.arange(0, D, gl.SliceLayout(0, maps(W)))
     i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
@@ -202,21 +204,19 @@ def scan(
     gamma, beta = gl.load(gamma_ptr + head * D + d)[None, :], gl.load(beta_ptr + head * D + d)[None, :]
     squares = gl.sum(gl.sum(gamma * gamma, 1), 0)
     last = gl.load(scale_ptr + K - 1)
-    even_lr = rates(0, lr_ptr, i, start, length, phase, head, H, K)
-    odd_lr = rates(1, lr_ptr, i, start, length, phase, head, H, K)
     async_copy.wait_group(3)
-    left, right, u = fetched(0, even_k, even_v, gamma, beta, W)
+    inputs = fetched(0, even, gamma, beta, W)
 
     for n in range(0, gl.cdiv(phase + length, K), 2):
         if n % BLOCK == 0:
             keep(weights, b, first + n // BLOCK, Ws_ptr, bs_ptr, head, H, D, R)
-        weights, b, left, right, u, even_lr = step(
-            *(n, weights, b, left, right, u, even_lr, (even_k, even_v), (odd_k, odd_v), even_four, even_two, gamma, beta, last, squares),
+        weights, b, inputs = step(
+            *(n, weights, b, inputs, even, odd, even_four, even_two, gamma, beta, last, squares),
             *(k_ptr, v_ptr, lr_ptr, opening_ptr, G_ptr, start, length, phase, row, head, H, eps, K, D, R),
         )
         # After an odd number of mini-batches comes one without tokens, which changes nothing.
-        weights, b, left, right, u, odd_lr = step(
-            *(n + 1, weights, b, left, right, u, odd_lr, (odd_k, odd_v), (even_k, even_v), odd_four, odd_two, gamma, beta, last, squares),
+        weights, b, inputs = step(
+            *(n + 1, weights, b, inputs, odd, even, odd_four, odd_two, gamma, beta, last, squares),
             *(k_ptr, v_ptr, lr_ptr, None, G_ptr, start, length, phase, row, head, H, eps, K, D, R),
         )
     async_copy.wait_group(0)
