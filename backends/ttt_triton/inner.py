@@ -12,7 +12,7 @@ from tttcore.sequence import Rows
 from .claims import check_dual
 from .layout import Layout, packed, padded_rows, tile
 from .linear import linear
-from .mlp import mlp, segment
+from .mlp import mlp
 
 
 def dual(
@@ -35,7 +35,7 @@ def dual(
     gathered = [x if valid is None else valid.gather(x) for x in (q, k, v, lr)]
     tokens = [x.flatten(0, 1).contiguous() for x in gathered]
     (rows, longest), count = gathered[0].shape[:2], len(tokens[0])
-    block = segment(size) if hidden else tile(size, spec.head_dim, q.dtype) // size * size
+    block = tile(size, spec.head_dim, q.dtype) // size * size
     if cu_seqlens is not None:
         layout = Layout.ragged(size, block, count, *packed(cu_seqlens, count), phase)
     elif valid is not None or phase is not None:

@@ -5,11 +5,16 @@ import pytest
 import torch
 
 import tttcore
-from ttt_triton.layout import INTERPRETED, Layout, packed, padded_rows
-from ttt_triton.mlp import mlp, segment
+from ttt_triton.layout import INTERPRETED, Layout, packed, padded_rows, tile
+from ttt_triton.mlp import mlp
+from ttt_triton.mlp.op import pieces
 
 NAMES = ("W1", "b1", "W2", "b2")
 DEVICE = "cpu" if INTERPRETED else "cuda"
+
+
+def block(size, width=4):
+    return tile(size, width, torch.float32) // size * size
 
 
 def answers(size, width, lengths, resumed, seed=0):
@@ -44,9 +49,9 @@ def answers(size, width, lengths, resumed, seed=0):
 
     def kernels(leaves):
         if resumed or len(set(lengths)) > 1:
-            layout = Layout.ragged(size, segment(size), count, *packed(cu_seqlens, count), phase if resumed else None)
+            layout = Layout.ragged(size, block(size, width), count, *packed(cu_seqlens, count), phase if resumed else None)
         else:
-            layout = Layout.even(segment(size), rows, lengths[0])
+            layout = Layout.even(block(size, width), rows, lengths[0])
         learned = spec.update_rule.scale(spec, leaves), leaves["norm_weight"], leaves["norm_bias"]
         weights = [leaves[f"weights {name}"] if resumed else leaves[name].expand(rows, *leaves[name].shape) for name in NAMES]
         sums = [leaves[f"grads {name}"] for name in NAMES] if resumed else None
@@ -60,7 +65,10 @@ def answers(size, width, lengths, resumed, seed=0):
 @pytest.mark.parametrize("resumed", [False, True])
 @pytest.mark.parametrize(
     ("size", "width", "lengths"),
-    [(1, 4, (9,)), (4, 8, (31, 31)), (5, 12, (38,)), (16, 8, (37,)), (4, 8, (2,)), (4, 8, (0,)), (4, 8, (13, 0, 3, 21, 4))],
+    [
+        *[(1, 4, (9,)), (4, 8, (31, 31)), (5, 12, (38,)), (5, 8, (96,)), (16, 8, (37,)), (64, 4, (70,)), (4, 8, (2,)), (4, 8, (0,))],
+        *[(4, 8, (13, 0, 3, 21, 4)), (5, 12, (7, 0, 22))],
+    ],
 )
 def test_equals_autograd_through_the_reference(size, width, lengths, resumed):
     expected, found = answers(size, width, lengths, resumed)
@@ -69,29 +77,35 @@ def test_equals_autograd_through_the_reference(size, width, lengths, resumed):
         assert error <= 2e-5, (name, error)
 
 
+@pytest.mark.parametrize(("longest", "block"), [(0, 64), (1, 64), (300, 60), (2048, 64), (2049, 60), (32768, 64)])
+def test_pieces_are_few_and_hold_all_tokens(longest, block):
+    found = list(pieces(longest, block))
+    assert len(found) <= 8
+    assert [begin for begin, _ in found] == [found[0][1] * block * i for i in range(len(found))]
+    assert longest <= sum(blocks for _, blocks in found) * block < longest + block or not longest
+
+
 def test_without_gradients_no_weights_are_kept():
     tokens = [torch.randn(8, 1, 4, device=DEVICE) for _ in range(3)] + [torch.rand(8, 1, device=DEVICE)]
     weights = [torch.randn(1, 1, *shape, device=DEVICE) for shape in ((4, 16), (1, 16), (16, 4), (1, 4))]
     learned = torch.rand(4, device=DEVICE), torch.rand(1, 4, device=DEVICE), torch.rand(1, 4, device=DEVICE)
-    layout = Layout.even(segment(4), 1, 8)
+    layout = Layout.even(block(4), 1, 8)
     y = mlp(tokens, weights, learned, None, layout, 1e-6)[0]
     grown = [x.requires_grad_() for x in weights]
     assert torch.equal(y, mlp(tokens, grown, learned, None, layout, 1e-6)[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("resumed", [False, True])
-def test_operator_is_registered_as_pytorch_asks(dtype, resumed):
+@pytest.mark.parametrize("ragged", [False, True])
+def test_operator_is_registered_as_pytorch_asks(dtype, ragged):
     from ttt_triton.mlp.op import forward
 
     tokens = [torch.randn(9, 2, 4, dtype=dtype, device=DEVICE) for _ in range(3)] + [torch.rand(9, 2, dtype=dtype, device=DEVICE)]
     weights = [torch.randn(1, 2, *shape, device=DEVICE) for shape in ((4, 16), (1, 16), (16, 4), (1, 4))]
-    sums = [torch.randn_like(x) for x in weights]
     learned = [torch.rand(4, device=DEVICE), torch.rand(2, 4, device=DEVICE), torch.rand(2, 4, device=DEVICE)]
-    phase = torch.tensor([3], dtype=torch.int32, device=DEVICE)
     start, length = padded_rows(tokens[0], 1, 9, None)
-    layout = Layout.ragged(4, segment(4), 9, start, length, phase) if resumed else Layout.even(segment(4), 1, 9)
-    for x in (*tokens, *weights, *learned, *sums):
+    layout = Layout.ragged(4, block(4), 9, start, length, None) if ragged else Layout.even(block(4), 1, 9)
+    for x in (*tokens, *weights, *learned):
         x.requires_grad_()
-    where = (layout.start, layout.length, layout.phase, layout.first, layout.longest, layout.blocks, layout.total)
-    torch.library.opcheck(forward, (*tokens, *weights, *(sums if resumed else (None,) * 4), *learned, *where, 1e-6))
+    where = (layout.start, layout.length, layout.first, layout.row, layout.longest, layout.blocks, layout.total)
+    torch.library.opcheck(forward, (*tokens, *weights, *learned, *where, True, 1e-6))

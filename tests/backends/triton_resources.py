@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from compiled import resources
 
 SIZE, WIDTH = 16, 64
-NARROW = ("q", "k", "v", "lr", "y", "dq", "dk", "dv", "dlr", "dy", "G", "Ws", "dG", "normed", "dWs", "dz", "p")
+NARROW = ("q", "k", "v", "lr", "y", "dq", "dk", "dv", "dlr", "dy", "G", "G1", "G2", "X2", "Ws", "dG", "normed", "dWs", "dz", "p")
 SUMS = tuple(f"{part}_{name}" for part in ("S", "dS") for name in ("W1", "b1", "W2", "b2"))
 ABSENT = (*SUMS, "opening", "opening_k", "opening_q", "dopening", "start", "length", "phase", "first", "row", "valid")
 
@@ -45,10 +45,11 @@ def linear(arch):
 
 
 def deep(arch):
-    """Those of TTT-MLP, with gradients."""
+    """Those of TTT-MLP."""
     tokens = torch.empty(0, 1, WIDTH, dtype=torch.bfloat16)
-    for kernel in (mlp.forward_kernel, mlp.reverse):
-        found = resources(kernel, arch, pointers("replayed_W"), mlp.constants(tokens, SIZE, 4 * WIDTH, STAGES=1))
+    for kernel in (mlp.scan, mlp.readout, mlp.open_sums, mlp.reverse):
+        types = pointers("replayed_W") | (dict.fromkeys((f"{name}_ptr" for name in SUMS), "fp32") if kernel is mlp.open_sums else {})
+        found = resources(kernel, arch, types, mlp.constants(kernel, tokens, 4 * WIDTH, SIZE))
         yield found | {"kernel": f"mlp {found['kernel']}"}
 
 

@@ -102,10 +102,17 @@ def loss_gradient(z, u, gamma, real, D: tl.constexpr, eps):
     would sum to −r² s₂ D m, the mean of the weights would move by that and m with it, and so grow exponentially over a long sequence.
     """
     square = gamma * gamma
-    m, bent = tl.sum(z, 1)[:, None] / D, tl.sum(square * z, 1)[:, None]
-    r = tl.rsqrt(tl.sum(z * z, 1)[:, None] / D - m * m + eps)
-    offset, squares = tl.sum(u, 1)[:, None], tl.sum(square, 1)[:, None]
+    bent = square * z
+    sums = tl.sum(z, 1), tl.sum(bent, 1), tl.sum(z * z, 1), tl.sum(bent * z, 1), tl.sum(u * z, 1), tl.sum(u, 1)
+    return columns(gradient_from(sums, z, u, square, tl.sum(square, 1), D, eps), real, D)
+
+
+@triton.jit
+def gradient_from(sums, z, u, square, squares, D: tl.constexpr, eps):
+    """That of ``loss_gradient`` from the sums over z, γ²z, z², γ²z², uz, u of each row, and over γ² = ``square``."""
+    m, bent, r, curved, along, offset = sums
+    m, bent, offset, squares = m[:, None] / D, bent[:, None], offset[:, None], squares[:, None]
+    r = tl.rsqrt(r[:, None] / D - m * m + eps)
     s1 = (r * (bent - m * squares) + offset) / D
-    curved = tl.sum(square * z * z, 1)[:, None] - m * (2 * bent - m * squares)
-    s2 = r * (r * curved + tl.sum(u * z, 1)[:, None] - m * offset) / D
-    return columns((z - m) * (square * (r * r) - r * r * s2) + (u * r - r * s1), real, D)
+    s2 = r * (r * (curved[:, None] - m * (2 * bent - m * squares)) + along[:, None] - m * offset) / D
+    return (z - m) * (square * (r * r) - r * r * s2) + (u * r - r * s1)

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from ..linear.reverse_scan import bend, second_derivative
 from ..linear.tiles import centre, dot, rstd
-from .tiles import back_through, gelu, gelu_twice, over, places, readers, through
+from .tiles import across, back_through, gelu, gelu_twice, places, readers, through
 
 
 @triton.jit
@@ -98,7 +98,7 @@ def mini_batch_backward(
     X2, slope = X2.to(DOT), slope.to(DOT)
     z2 = centre(dot(tl.trans(X2), W2, DOT, PRECISION) + b2, real, D)[0]
     # Of what is written, below; here, while X₂ is at hand.
-    dG2 = over(X2, V2, DOT, PRECISION) + db2
+    dG2 = across(X2, V2, DOT, PRECISION) + db2
     r = rstd(z2, D, eps)
     normed = z2 * r
     u = gamma * (beta - target)

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..layout import INTERPRETED, operands, padded, saved_dtype
-from .forward import forward as forward_kernel
+from ..layout import INTERPRETED, operands, padded, saved_dtype, tile
+from .readout import readout
 from .reverse import reverse
+from .scan import scan
+from .sums import open_sums
 
 Tensors = list[Tensor]
 
 
-def segment(size: int) -> int:
-    """Tokens of a segment, of whose weights the first are kept and the others replayed: 256 in at most 32 mini-batches of K = ``size``."""
-    return size * (3 if INTERPRETED else min(32, 256 // size))
-
-
-def constants(q: Tensor, size: int, hidden: int, **more: Any) -> dict[str, Any]:
-    """The kernels' compile-time arguments for tokens q, K = ``size`` and E = ``hidden`` columns, and those of one kernel alone."""
+def constants(kernel: Any, q: Tensor, hidden: int, size: int) -> dict[str, Any]:
+    """A kernel's compile-time arguments for tokens q, E = ``hidden`` columns and K = ``size``."""
     width = q.shape[-1]
-    shape = {"K": size, "D": width, "E": hidden, "K_PAD": padded(size), "D_PAD": padded(width), "E_PAD": padded(hidden)}
-    return shape | operands(q.dtype) | {"num_warps": 4 if padded(width) * padded(hidden) <= 4096 else 8, "num_stages": 1} | more
+    shape = {"K": size, "D": width, "E": hidden, "R": tile(size, width, q.dtype), "C": min(64, padded(hidden)), "STAGES": 1}
+    shape |= {"K_PAD": padded(size), "D_PAD": padded(width), "E_PAD": padded(hidden)} | operands(q.dtype)
+    # Sequential kernels hold both maps; of a product for Hopper's units each warp takes 16 rows.
+    warps = 8 if kernel in (scan, reverse) and padded(width) * padded(hidden) > 4096 else 4
+    return {name: value for name, value in shape.items() if name in kernel.arg_names} | {"num_warps": warps, "num_stages": 1, "maxnreg": 255}
+
+
+def pieces(longest: int, block: int) -> Iterator[tuple[int, int]]:
+    """(first token, blocks) of the pieces that sequences of ``longest`` tokens are cut into: eighths, of no less than 256 tokens, in whole blocks."""
+    blocks = max(-(-longest // (8 * block)), 1 if INTERPRETED else 256 // block)
+    yield from ((begin, min(blocks, -(-(longest - begin) // block))) for begin in range(0, longest, blocks * block))
 
 
 @torch.library.custom_op("tttcore::mlp", mutates_args=())
@@ -37,55 +43,60 @@ def forward(
     b1: Tensor,
     W2: Tensor,
     b2: Tensor,
-    S_W1: Tensor | None,
-    S_b1: Tensor | None,
-    S_W2: Tensor | None,
-    S_b2: Tensor | None,
     scale: Tensor,
     gamma: Tensor,
     beta: Tensor,
     start: Tensor | None,
     length: Tensor | None,
-    phase: Tensor | None,
     first: Tensor | None,
+    row: Tensor | None,
     longest: int,
-    segments: int,
+    blocks: int,
     total: int,
+    keep: bool,
     eps: float,
 ) -> Tensors:
-    """y, the four weights and four sums as ``mlp`` says, and what the backward pass needs: W and b at the starts of all ``total`` segments."""
-    results = empty(q, W1, b1, W2, b2, total)
-    y, W1_end, b1_end, W2_end, b2_end, *ends, Ws, bs = results
-    sums, where = (S_W1, S_b1, S_W2, S_b2), (start, length, phase, first)
-    carried_over(sums, ends, where, longest)
-    rows, heads, size = W1.shape[0], q.shape[1], scale.shape[0]
-    strides = (W1.stride(0), b1.stride(0), W2.stride(0), b2.stride(0))
+    """y, the four weights and four sums as ``mlp`` says, and what the backward pass needs if ``keep``: W and b at the starts of all blocks."""
+    results = empty(q, W1, b1, W2, b2, total if keep else 0)
+    y, W1_end, b1_end, W2_end, b2_end, S_W1, S_b1, S_W2, S_b2, *kept = results
+    size, heads, (rows, _, width, hidden) = scale.shape[0], q.shape[1], W1.shape
+    block, where, ends = tile(size, width, q.dtype) // size * size, (start, length, first), (W1_end, b1_end, W2_end, b2_end)
+    cut = [(0, total)] if start is not None else [(0, max(blocks, 1))] if keep else list(pieces(max(longest, 1), block))
+    room = cut[0][1] * (rows if start is None else 1)
+    X2, G1 = (q.new_empty((room, heads, hidden, block), dtype=saved_dtype(q.dtype)) for _ in range(2))
+    G2 = X2.new_empty((room, heads, block, width))
+    Ws, bs = kept if keep else empty_at(q, W2, room)
+    given = (W1, b1, W2, b2)
     with torch.cuda.device_of(q):
-        forward_kernel[heads, rows](
-            *(q, k, v, lr, W1, b1, W2, b2, *sums, scale, gamma, beta, *where, y, W1_end, b1_end, W2_end, b2_end),
-            *(ends[0], ends[1], ends[2], ends[3], Ws if total else None, bs if total else None),
-            *(*strides, longest, segments, segment(size) // size, heads, eps),
-            **constants(q, size, W1.shape[-1]),
+        for begin, count in cut:
+            strides = given[0].stride(0), given[1].stride(0), given[2].stride(0), given[3].stride(0)
+            scan[heads, rows](
+                *(k, v, lr, *given, scale, gamma, beta, *where, X2, G1, G2, Ws, bs, *ends, *strides, longest, begin, count, heads, eps),
+                **constants(scan, q, hidden, size),
+            )
+            if places := total if start is not None else rows * count:
+                readout[heads, places](
+                    *(q, k, lr, X2, G1, G2, Ws, bs, scale, gamma, beta, *where, row, y, longest, begin, count, heads, eps),
+                    **constants(readout, q, hidden, size),
+                )
+            given = ends
+        begin, count = cut[-1]
+        open_sums[heads, rows](
+            *(k, lr, X2, G1, G2, *where, S_W1, S_b1, S_W2, S_b2, longest, begin, count, heads), **constants(open_sums, q, hidden, size)
         )
     return results
 
 
 def empty(q: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor, total: int) -> Tensors:
     """Room for the operator's results."""
-    ends = [x.new_empty(x.shape) for x in 2 * (W1, b1, W2, b2)]
+    return [q.new_empty(q.shape), *(x.new_empty(x.shape) for x in 2 * (W1, b1, W2, b2)), *empty_at(q, W2, total)]
+
+
+def empty_at(q: Tensor, W2: Tensor, places: int) -> tuple[Tensor, Tensor]:
+    """Room for W and b at as many places."""
     heads, inner, outer = W2.shape[1:]
-    Ws = q.new_empty((total, heads, 2, inner, outer), dtype=saved_dtype(q.dtype))
-    return [q.new_empty(q.shape), *ends, Ws, W2.new_empty((total, heads, inner + outer))]
-
-
-def carried_over(sums: Sequence[Tensor | None], ends: Sequence[Tensor], where: Sequence[Tensor | None], longest: int) -> None:
-    """Make ``ends`` the given sums where a sequence has no token and begins at a border, and 0 in all others, for the kernels to overwrite."""
-    _, length, phase, _ = where
-    for old, end in zip(sums, ends, strict=True):
-        if old is None or length is None or phase is None:
-            end.zero_() if old is None or longest else end.copy_(old)
-        else:
-            end.copy_(torch.where((length + phase == 0)[:, None, None, None], old, 0.0))
+    Ws = q.new_empty((places, heads, 2, inner, outer), dtype=saved_dtype(q.dtype))
+    return Ws, W2.new_empty((places, heads, inner + outer))
 
 
 @torch.library.custom_op("tttcore::mlp_backward", mutates_args=())
@@ -94,16 +105,11 @@ def backward(
     k: Tensor,
     v: Tensor,
     lr: Tensor,
-    S_W1: Tensor | None,
-    S_b1: Tensor | None,
-    S_W2: Tensor | None,
-    S_b2: Tensor | None,
     scale: Tensor,
     gamma: Tensor,
     beta: Tensor,
     start: Tensor | None,
     length: Tensor | None,
-    phase: Tensor | None,
     first: Tensor | None,
     Ws: Tensor,
     bs: Tensor,
@@ -117,27 +123,28 @@ def backward(
     dS_W2_end: Tensor,
     dS_b2_end: Tensor,
     longest: int,
-    segments: int,
+    blocks: int,
     eps: float,
 ) -> Tensors:
-    """Cotangents of q, k, v, ℓ, the four weights, s, γ, β and, empty if not given, of the four sums."""
+    """Cotangents of q, k, v, ℓ, the four weights, s, γ and β."""
     ends = (dW1_end, db1_end, dW2_end, db2_end, dS_W1_end, dS_b1_end, dS_W2_end, dS_b2_end)
-    sums, where = (S_W1, S_b1, S_W2, S_b2), (start, length, phase, first)
-    results = empty_backward(q, k, v, lr, *ends[:4], scale, gamma, beta, *sums)
-    dq, dk, dv, dlr, dW1, db1, dW2, db2, dscale, dgamma, dbeta, *dS = results
-    given = [None if x is None else dx for x, dx in zip(sums, dS, strict=True)]
-    if given[0] is not None:
-        carried_over(ends[4:], dS, where, longest)
+    results = empty_backward(q, k, v, lr, *ends[:4], scale, gamma, beta)
+    dq, dk, dv, dlr, dW1, db1, dW2, db2, dscale, dgamma, dbeta = results
+    if start is not None:
+        # Not every token need belong to a sequence.
+        for dx in results[:4]:
+            dx.zero_()
     rows, (heads, width), size = dW1_end.shape[0], q.shape[1:], scale.shape[0]
     dscales, dgammas, dbetas = scale.new_empty(rows, heads, size), gamma.new_empty(rows, heads, width), beta.new_empty(rows, heads, width)
-    room = (rows, heads, segment(size) // size)
-    Ws_replayed, bs_replayed = Ws.new_empty((*room, *Ws.shape[2:])), bs.new_empty((*room, *bs.shape[2:]))
+    per = tile(size, width, q.dtype) // size
+    Ws_replayed, bs_replayed = Ws.new_empty((rows, heads, per, *Ws.shape[2:])), bs.new_empty((rows, heads, per, *bs.shape[2:]))
+    sums, where = (None, None, None, None), (start, length, None if length is None else torch.zeros_like(length), first)
     with torch.cuda.device_of(q):
         reverse[heads, rows](
             *(q, k, v, lr, *sums, scale, gamma, beta, *where, Ws, bs, dy, *ends, Ws_replayed, bs_replayed),
-            *(dq, dk, dv, dlr, dW1, db1, dW2, db2, given[0], given[1], given[2], given[3], dscales, dgammas, dbetas),
-            *(longest, segments, segment(size) // size, heads, eps),
-            **constants(q, size, dW1_end.shape[-1], STAGES=1),
+            *(dq, dk, dv, dlr, dW1, db1, dW2, db2, *sums, dscales, dgammas, dbetas),
+            *(longest, blocks, per, heads, eps),
+            **constants(reverse, q, dW1_end.shape[-1], size),
         )
     dscale.copy_(dscales.sum((0, 1)))
     dgamma.copy_(dgammas.sum(0))
@@ -145,7 +152,6 @@ def backward(
     return results
 
 
-def empty_backward(*like: Tensor | None) -> Tensors:
-    """Room for the cotangents of these, nothing for None."""
-    given = next(x for x in like if x is not None)
-    return [given.new_empty(0) if x is None else x.new_empty(x.shape) for x in like]
+def empty_backward(*like: Tensor) -> Tensors:
+    """Room for the cotangents of these."""
+    return [x.new_empty(x.shape) for x in like]

@@ -1,0 +1,93 @@
+"""The parallel part of the forward pass: all outputs, from what the training rows wrote and the weights at the blocks' starts."""
+
+# pyright: reportGeneralTypeIssues=false
+# Calls of jitted functions are typed as if they never returned.
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ..linear.tiles import block_of, centre, dot, readers, rstd
+from .tiles import gelu, piece, rows
+
+
+@triton.jit
+def readout(
+    q_ptr,
+    k_ptr,
+    lr_ptr,
+    X2_ptr,
+    G1_ptr,
+    G2_ptr,
+    Ws_ptr,
+    bs_ptr,
+    scale_ptr,
+    gamma_ptr,
+    beta_ptr,
+    start_ptr,
+    length_ptr,
+    first_ptr,
+    row_ptr,
+    y_ptr,
+    longest,
+    begin,
+    blocks,
+    H,
+    eps,
+    K: tl.constexpr,
+    D: tl.constexpr,
+    E: tl.constexpr,
+    R: tl.constexpr,
+    D_PAD: tl.constexpr,
+    E_PAD: tl.constexpr,
+    C: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """One program for a head (axis 0) of a block (axis 1) of a piece: y of its tokens.
+
+    With M_ij the factor with which i reads j (docs/mathematics.md, equation 15), by C hidden columns at a time:
+
+        Z̄₁ = QW₁ + b₁ − (M diag(ℓ) ⊙ (QXᵀ + 1)) G₁        X̄₂ = σ(Z̄₁)
+        Z̄₂ = X̄₂W₂ + b₂ − (M diag(ℓ) ⊙ (X̄₂X₂ᵀ + 1)) G₂        Y = Q + LN(Z̄₂)
+
+    Shapes as in ``scan``; q, y ``[N, H, D]``.
+    """
+    head, place = tl.program_id(0), tl.program_id(1)
+    row, n = block_of(place, blocks, first_ptr, row_ptr)
+    start, length, _ = piece(row, longest, begin, blocks, start_ptr, length_ptr, first_ptr, K, R)
+    if n >= tl.cdiv(length, R // K * K):
+        return
+    d, i = tl.arange(0, D_PAD)[None, :], tl.arange(0, R)
+    real, inside = d < D, (i < R // K * K) & (n * (R // K * K) + i < length)
+    both = inside[:, None] & real
+    # Of a mini-batch that is begun all K rows are written; asked of all of them alike, loads can be wide.
+    begun = (i // K < R // K) & (n * (R // K) + i // K < tl.cdiv(length, K))
+    token = (start + n * (R // K * K)).to(tl.int64) * H + head
+    at = place.to(tl.int64) * H + head
+    tile = i[:, None] * (H * D) + d
+    q = tl.load(q_ptr + token * D + tile, both, 0.0)
+    k = tl.load(k_ptr + token * D + tile, both, 0.0)
+    lr = tl.load(lr_ptr + token + i * H, inside, 0.0).to(tl.float32)
+    factors = readers(scale_ptr, tl.load(scale_ptr + K - 1), K, R) * lr[None, :]
+    read = (factors * (dot(q, tl.trans(k), DOT, PRECISION) + 1)).to(DOT)
+
+    z = tl.zeros((R, D_PAD), tl.float32)
+    similar = tl.zeros((R, R), tl.float32)
+    for c in tl.range(0, E_PAD, C, num_stages=1):
+        e = c + tl.arange(0, C)
+        W1, W2, b1 = rows(Ws_ptr, bs_ptr, at, e, d, D, E)
+        lying = (at * E + e[:, None]) * (R // K * K) + i[None, :]
+        written = (e < E)[:, None] & begun[None, :]
+        G1 = tl.load(G1_ptr + lying, written, 0.0)
+        h = gelu(dot(q, tl.trans(W1), DOT, PRECISION) + b1[None, :] - dot(read, tl.trans(G1), DOT, PRECISION))[0].to(DOT)
+        X2 = tl.load(X2_ptr + lying, written, 0.0)
+        z = tl.dot(h, W2.to(DOT), z, input_precision=PRECISION)
+        similar = tl.dot(h, X2.to(DOT), similar, input_precision=PRECISION)
+    G2 = tl.load(G2_ptr + at * (R // K * K) * D + i[:, None] * D + d, both, 0.0)
+    b2 = tl.load(bs_ptr + at * (E + D) + E + d, real, 0.0)
+    factors = readers(scale_ptr, tl.load(scale_ptr + K - 1), K, R) * lr[None, :]
+    z, _ = centre(z + b2 - dot(factors * (similar + 1), G2, DOT, PRECISION), real, D)
+    gamma = tl.load(gamma_ptr + head * D + d, real, 0.0)
+    beta = tl.load(beta_ptr + head * D + d, real, 0.0)
+    tl.store(y_ptr + token * D + tile, q.to(tl.float32) + gamma * (z * rstd(z, D, eps)) + beta, both)
