@@ -12,7 +12,7 @@ from ttt_torch.backend import concrete as readable
 from ttt_torch.backend import from_numpy as tensor_from_numpy
 from ttt_torch.backend import to_numpy, vjp
 from tttcore import Backend, LayerSpec, State, Supports, Unsupported
-from tttcore.tree import leaves, paths
+from tttcore.tree import leaves
 
 from .claims import NAME, SIZES, WIDTHS, check_device, check_spec, check_tensors
 from .decode import decode
@@ -40,8 +40,7 @@ def inner(
     """
     check_spec(spec)
     check_tensors((*params.values(), q, k, v, lr, *leaves(None if state is None else state[:2])))
-    named = dict(zip(paths({"params": dict(params), "state": state}), leaves({"params": dict(params), "state": state}), strict=True))
-    check_device(q, named | {"k": k, "v": v, "lr": lr, "mask": mask, "cu_seqlens": cu_seqlens})
+    check_device(q, {"params": params, "state": state, "k": k, "v": v, "lr": lr, "mask": mask, "cu_seqlens": cu_seqlens})
     run = decode if form == "decode" else dual
     try:
         return run(spec, params, q, k, v, lr, state=state, mask=mask, cu_seqlens=cu_seqlens)

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..layout import operands, padded, saved_dtype, tile
+from ..operators import operator
 from .readout import readout
 from .readout_backward import readout_backward
 from .reverse_scan import reverse_scan
 from .scan import scan
 from .training_backward import training_backward
 
-Tensors = list[Tensor]
-
 
 def constants(q: Tensor, size: int, **more: Any) -> dict[str, Any]:
     """The kernels' compile-time arguments for tokens q and K = ``size``, and those of one kernel alone."""
-    width = q.shape[-1]
-    shape = {"K": size, "D": width, "R": tile(size, width, q.dtype), "D_PAD": padded(width)}
-    return shape | operands(q.dtype) | {"num_warps": 4 if width <= 64 else 8, "num_stages": 1} | more
+    return shared_constants(q.dtype, q.shape[-1], size) | more
 
 
-@torch.library.custom_op("tttcore::linear", mutates_args=())
+@functools.cache
+def shared_constants(dtype: torch.dtype, width: int, size: int) -> dict[str, Any]:
+    """The compile-time arguments of all kernels."""
+    shape = {"K": size, "D": width, "R": tile(size, width, dtype), "D_PAD": padded(width)}
+    return shape | operands(dtype) | {"num_warps": 4 if width <= 64 else 8, "num_stages": 1}
+
+
+@operator("linear")
 def forward(
     q: Tensor,
     k: Tensor,
@@ -62,12 +67,12 @@ def forward(
 
 def empty(q: Tensor, W: Tensor, b: Tensor, total: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Room for the operator's results."""
-    W_end, b_end, S_W, S_b = (x.new_empty(x.shape) for x in (W, b, W, b))
-    G = q.new_empty(q.shape, dtype=saved_dtype(q.dtype))
-    return q.new_empty(q.shape), W_end, b_end, S_W, S_b, G, W.new_empty((total, *W.shape[1:]), dtype=G.dtype), b.new_empty((total, *b.shape[1:]))
+    y, W_end, b_end, S_W, S_b = map(room, (q, W, b, W, b))
+    G = torch.empty_like(q, dtype=saved_dtype(q.dtype))
+    return y, W_end, b_end, S_W, S_b, G, W.new_empty((total, *W.shape[1:]), dtype=G.dtype), b.new_empty((total, *b.shape[1:]))
 
 
-@torch.library.custom_op("tttcore::linear_backward", mutates_args=())
+@operator("linear_backward")
 def backward(
     q: Tensor,
     k: Tensor,
@@ -95,19 +100,18 @@ def backward(
     blocks: int,
     total: int,
     eps: float,
-) -> Tensors:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Cotangents of q, k, v, ℓ, W, b, s, γ, β, and of the opening's two parts, empty where there is none."""
     rows, (heads, width), size = dW_end.shape[0], q.shape[1:], scale.shape[0]
-    results = empty_backward(q, k, v, lr, dW_end, db_end, scale, gamma, beta, opening_k, opening_q)
-    dq, dk, dv, dlr, dW, db, dscale, dgamma, dbeta, dopening_k, dopening_q = results
+    dq, dk, dv, dlr, dW, db = map(room, (q, k, v, lr, dW_end, db_end))
+    dopening_k, dopening_q = (None if x is None else torch.zeros_like(x) for x in (opening_k, opening_q))
     dG, normed = torch.empty_like(G), torch.empty_like(G)
     # Each tile is read before it is written, so that two results need no room of their own.
     dz, p = dG, dv if dv.dtype == G.dtype else torch.empty_like(G)
-    rstd = lr.new_empty(lr.shape, dtype=torch.float32)
+    rstd = torch.empty_like(lr, dtype=torch.float32)
     dWs, dbs = torch.empty_like(Ws), torch.empty_like(bs)
     dscales, dgammas, dbetas = scale.new_empty(total, heads, size), gamma.new_empty(total, heads, width), beta.new_empty(total, heads, width)
     where, extent = (start, length, phase, first), (longest, blocks, heads)
-    dopening_k, dopening_q = (None if x is None else dx.zero_() for x, dx in ((opening_k, dopening_k), (opening_q, dopening_q)))
     with torch.cuda.device_of(q):
         if total:
             readout_backward[heads, total](
@@ -125,13 +129,10 @@ def backward(
                 # Three programs on a multiprocessor: it waits for memory.
                 **constants(q, size, maxnreg=168 if width <= 64 else None),
             )
-    dscale.copy_(dscales.sum((0, 1)))
-    dgamma.copy_(dgammas.sum(0))
-    dbeta.copy_(dbetas.sum(0))
-    return results
+    dopening_k, dopening_q = (q.new_empty(0) if dx is None else dx for dx in (dopening_k, dopening_q))
+    return dq, dk, dv, dlr, dW, db, dscales.sum((0, 1)), dgammas.sum(0), dbetas.sum(0), dopening_k, dopening_q
 
 
-def empty_backward(*like: Tensor | None) -> Tensors:
-    """Room for the cotangents of these, nothing for None."""
-    given = next(x for x in like if x is not None)
-    return [given.new_empty(0) if x is None else x.new_empty(x.shape) for x in like]
+def room(x: Tensor) -> Tensor:
+    """Room for a tensor of x's shape, without gaps."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
