@@ -24,8 +24,9 @@ def namespace(*arrays: Array) -> Namespace:
 
 def is_floating(x: Array) -> bool:
     """Whether x holds real or complex floating-point numbers that its namespace knows (NumPy does not know bfloat16)."""
+    xp = namespace(x)
     try:
-        return bool(namespace(x).isdtype(x.dtype, ("real floating", "complex floating")))
+        return bool(xp.isdtype(x.dtype, "real floating") or xp.isdtype(x.dtype, "complex floating"))
     except TypeError:
         return False
 
@@ -40,21 +41,25 @@ def real(x: Array) -> Array:
     return namespace(x).real(x) if is_complex(x) else x
 
 
-def arange(stop: int, like: Array, dtype: Any = None) -> Array:
-    """0, 1, …, stop − 1 on the device of ``like``; int32 unless told."""
+def arange(count: int, like: Array, dtype: Any = None, start: int = 0) -> Array:
+    """start, start + 1, …, ``count`` numbers on the device of ``like``; int32 unless told."""
     xp = namespace(like)
     # A JAX tracer has no device of its own; jax.numpy places the constant by itself.
     device = None if array_api_compat.is_jax_namespace(xp) else like.device
-    return xp.arange(stop, dtype=xp.int32 if dtype is None else dtype, device=device)
+    return xp.arange(start, start + count, dtype=xp.int32 if dtype is None else dtype, device=device)
+
+
+def widest_dtype(*arrays: Array) -> Any:
+    """The widest of the arrays' dtypes. Libraries are asked about different ones alone: to some, the question is dear."""
+    widest, *others = dict.fromkeys(x.dtype for x in arrays)
+    for dtype in others:
+        widest = namespace(*arrays).result_type(widest, dtype)
+    return widest
 
 
 def compute_dtype(*arrays: Array) -> Any:
     """The dtype to compute in: the widest of the inputs', float32 at the least."""
-    xp = namespace(*arrays)
-    dtypes = [a.dtype for a in arrays if is_floating(a)]
-    widest = dtypes[0]
-    for dtype in dtypes[1:]:
-        widest = xp.result_type(widest, dtype)
+    xp, widest = namespace(*arrays), widest_dtype(*(x for x in arrays if is_floating(x)))
     return xp.float32 if xp.finfo(widest).bits < 32 else widest
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import ParamSpec, TypeVar
 
 from .errors import UnknownKeyword
@@ -14,9 +14,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+def refuse_unknown(what: str, given: Iterable[str], known: Collection[str]) -> None:
     """Raise ``UnknownKeyword`` when a given name is not among the known ones; the fix names the nearest one."""
-    known = [name for name in known if name != "self"]
     unknown = [name for name in given if name not in known]
     if unknown:
         near = difflib.get_close_matches(unknown[0], known, n=1)
@@ -26,7 +25,7 @@ def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
 
 def explain_keywords(function: Callable[P, R]) -> Callable[P, R]:
     """The function, with ``UnknownKeyword`` in place of Python's bare TypeError for a keyword that it does not have."""
-    known = tuple(inspect.signature(function).parameters)
+    known = tuple(name for name in inspect.signature(function).parameters if name != "self")
     what = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)

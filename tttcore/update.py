@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from .arrays import Array, arange, cast, compute_dtype, relu, sigmoid
+from .arrays import Array, arange, cast, compute_dtype, real, relu, sigmoid
 
 if TYPE_CHECKING:
     from .spec import LayerSpec
@@ -51,7 +51,7 @@ class MiniBatch:
     def scale(self, spec: LayerSpec, params: Mapping[str, Array]) -> Array:
         """(η₀/D) a_i ``[K]``."""
         offset = params["token_lr_offset"]
-        average = 1 / (1 + cast(arange(spec.mini_batch_size, offset), offset.dtype))
+        average = cast(arange(spec.mini_batch_size, offset, real(offset).dtype, start=1) ** -1, offset.dtype)
         return relu(average + offset) * (spec.base_lr / spec.head_dim)
 
     def gate(self, spec: LayerSpec, params: Mapping[str, Array], x: Array) -> Array:

@@ -12,9 +12,9 @@ from ttt_torch.backend import concrete as readable
 from ttt_torch.backend import from_numpy as tensor_from_numpy
 from ttt_torch.backend import to_numpy, vjp
 from tttcore import Backend, LayerSpec, State, Supports, Unsupported
-from tttcore.tree import leaves, paths
+from tttcore.tree import leaves
 
-from .claims import NAME, SIZES, WIDTHS, check_device, check_spec, check_tensors
+from .claims import NAME, SIZES, WIDTHS, check_device, check_tensors
 from .decode import decode
 from .inner import dual
 from .layout import INTERPRETED
@@ -38,10 +38,8 @@ def inner(
     Raises ``Unsupported`` for float64 anywhere, for tensors on the CPU unless Triton interprets, for gradients through decoding, and for D and K
     whose matrices do not fit the shared memory of this GPU.
     """
-    check_spec(spec)
     check_tensors((*params.values(), q, k, v, lr, *leaves(None if state is None else state[:2])))
-    named = dict(zip(paths({"params": dict(params), "state": state}), leaves({"params": dict(params), "state": state}), strict=True))
-    check_device(q, named | {"k": k, "v": v, "lr": lr, "mask": mask, "cu_seqlens": cu_seqlens})
+    check_device(q, {"params": params, "state": state, "k": k, "v": v, "lr": lr, "mask": mask, "cu_seqlens": cu_seqlens})
     run = decode if form == "decode" else dual
     try:
         return run(spec, params, q, k, v, lr, state=state, mask=mask, cu_seqlens=cu_seqlens)

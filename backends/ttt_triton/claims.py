@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 
-from tttcore import Hidden, InvalidInput, LayerSpec, Stack, Unsupported
-from tttcore.arrays import compute_dtype
+from tttcore import InvalidInput, LayerSpec, Unsupported
+from tttcore.tree import Tree, leaves, paths
 
 from .layout import INTERPRETED, padded, saved_dtype
 
@@ -18,8 +18,8 @@ SIZES, WIDTHS = range(1, 65), range(1, 129)
 
 def check_spec(spec: LayerSpec) -> None:
     """Raise ``Unsupported`` for a spec that no kernel computes."""
-    hidden = spec.inner_model.hidden
-    usual = spec.inner_model == Stack(hidden) and (not hidden or hidden == (Hidden(hidden[0].expansion, "gelu"),))
+    model = spec.inner_model
+    usual = model.bias and model.residual_norm and (not model.hidden or [layer.activation for layer in model.hidden] == ["gelu"])
     asked = (
         ("inner", spec.inner, usual, "at most one hidden layer, of GELU, with biases, residual and LayerNorm"),
         ("loss", spec.loss, spec.loss == "squared_error", "'squared_error'"),
@@ -50,19 +50,21 @@ def check_dual(spec: LayerSpec, q: torch.Tensor) -> None:
 def check_tensors(tensors: Iterable[torch.Tensor]) -> None:
     """Raise ``Unsupported`` for float64, and for tensors on the CPU unless Triton interprets."""
     tensors = tuple(tensors)
-    if compute_dtype(*tensors) != torch.float32:
+    if any(torch.promote_types(dtype, torch.float32) != torch.float32 for dtype in {x.dtype for x in tensors}):
         fix = "cast parameters, state and tokens, or use another backend"
         raise Unsupported(NAME, field="dtype", got="float64 among the arguments", expected="float32 or narrower", fix=fix)
-    if not INTERPRETED and any(x.device.type != "cuda" for x in tensors):
+    if not INTERPRETED and not all(x.is_cuda for x in tensors):
         fix = "move the tensors to a GPU, or set TRITON_INTERPRET=1 before Python starts (slow)"
         raise Unsupported(NAME, field="device", got="tensors on the CPU", expected="'cuda'", fix=fix)
 
 
-def check_device(q: torch.Tensor, named: Mapping[str, torch.Tensor | None]) -> None:
+def check_device(q: torch.Tensor, others: Tree) -> None:
     """Raise ``InvalidInput`` for tensors that are not where the tokens are: a kernel would take their addresses for its own."""
-    for name, x in named.items():
-        if x is not None and x.device != q.device:
-            raise InvalidInput(f"device of {name}", got=x.device, expected=f"{q.device}, as the tokens", fix=f"pass {name}.to({str(q.device)!r})")
+    home = q.device
+    for place, x in enumerate(leaves(others)):
+        if x.device != home:
+            name = list(paths(others))[place]
+            raise InvalidInput(f"device of {name}", got=x.device, expected=f"{home}, as the tokens", fix=f"pass {name}.to({str(home)!r})")
 
 
 def check_constant(tensors: Iterable[torch.Tensor]) -> None:

@@ -204,14 +204,15 @@ class Backend:
         validate.call(spec, form, {"q": q, "k": k, "v": v}, self.array_type)
         validate.call(spec, form, {"lr": lr}, self.array_type)
         params, state, mask, cu_seqlens = self._native({"params": params, "state": state, "mask": mask, "cu_seqlens": cu_seqlens}, q)
-        validate.params(params, spec.inner_shapes(), spec.param_shapes())
+        shapes = spec.inner_shapes()
+        validate.params(params, shapes, spec.param_shapes())
         validate.inner_inputs(spec, q, k, v, lr, self.concrete)
         validate.tokens(q, mask)
         rows = validate.packed(q, mask, cu_seqlens, self.concrete)
         if state is not None:
             validate.state(spec, state, rows, conv=False, concrete=self.concrete)
         self.supports.check(self.name, spec, q, form=form, state=state, mask=mask, cu_seqlens=cu_seqlens)
-        return {name: params[name] for name in spec.inner_shapes()}, state, mask, cu_seqlens
+        return {name: params[name] for name in shapes}, state, mask, cu_seqlens
 
     def _checked_layer(
         self, spec: LayerSpec, params: Tree, x: Array, state: State | None, form: str, mask: Array | None, positions: Array | None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..arrays import Array, arange, cast, compute_dtype, namespace
+from ..arrays import Array, arange, cast, compute_dtype, namespace, widest_dtype
 from ..inner_model import ACTIVATIONS, layer_norm
 from .convolution import causal_convolution
 from .rope import rotate
@@ -108,5 +108,5 @@ VIEWS: dict[str, Views] = {"projections": Projections()}
 
 def _matmul(x: Array, weight: Array) -> Array:
     """xΘ in the wider dtype of the two."""
-    dtype = namespace(x).result_type(x.dtype, weight.dtype)
+    dtype = widest_dtype(x, weight)
     return cast(x, dtype) @ cast(weight, dtype)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..layout import INTERPRETED, operands, padded, saved_dtype, tile
+from ..operators import operator
 from . import gluon
 from .readout import readout
 from .readout_backward import readout_backward
@@ -15,16 +17,10 @@ from .reverse_scan import reverse_scan
 from .scan import scan
 from .training_backward import training_backward
 
-Tensors = list[Tensor]
-
 
 def constants(q: Tensor, size: int, **more: Any) -> dict[str, Any]:
     """The kernels' compile-time arguments for tokens q and K = ``size``, and those of one kernel alone."""
-    width = q.shape[-1]
-    rows = tile(size, width, q.dtype)
-    shape = {"K": size, "D": width, "R": rows, "D_PAD": padded(width)}
-    # Eight warps would divide 128 rows among them also where there are 64, and read past the end of the operands.
-    return shape | operands(q.dtype) | {"num_warps": 4 if width <= 64 or rows == 64 else 8, "num_stages": 1} | more
+    return shared_constants(q.dtype, q.shape[-1], size) | more
 
 
 def scans(size: int, k: Tensor, v: Tensor, lr: Tensor) -> tuple[Any, Any, Tensor, dict[str, Any]]:
@@ -37,7 +33,16 @@ def scans(size: int, k: Tensor, v: Tensor, lr: Tensor) -> tuple[Any, Any, Tensor
     return gluon.scan, gluon.reverse_scan, lr.float(), shape | {"num_warps": width // 16}
 
 
-@torch.library.custom_op("tttcore::linear", mutates_args=())
+@functools.cache
+def shared_constants(dtype: torch.dtype, width: int, size: int) -> dict[str, Any]:
+    """The compile-time arguments of all kernels."""
+    rows = tile(size, width, dtype)
+    shape = {"K": size, "D": width, "R": rows, "D_PAD": padded(width)}
+    # Eight warps would divide 128 rows among them also where there are 64, and read past the end of the operands.
+    return shape | operands(dtype) | {"num_warps": 4 if width <= 64 or rows == 64 else 8, "num_stages": 1}
+
+
+@operator("linear")
 def forward(
     q: Tensor,
     k: Tensor,
@@ -75,12 +80,12 @@ def forward(
 
 def empty(q: Tensor, W: Tensor, b: Tensor, total: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Room for the operator's results."""
-    W_end, b_end, S_W, S_b = (x.new_empty(x.shape) for x in (W, b, W, b))
-    G = q.new_empty(q.shape, dtype=saved_dtype(q.dtype))
-    return q.new_empty(q.shape), W_end, b_end, S_W, S_b, G, W.new_empty((total, *W.shape[1:]), dtype=G.dtype), b.new_empty((total, *b.shape[1:]))
+    y, W_end, b_end, S_W, S_b = map(room, (q, W, b, W, b))
+    G = torch.empty_like(q, dtype=saved_dtype(q.dtype))
+    return y, W_end, b_end, S_W, S_b, G, W.new_empty((total, *W.shape[1:]), dtype=G.dtype), b.new_empty((total, *b.shape[1:]))
 
 
-@torch.library.custom_op("tttcore::linear_backward", mutates_args=())
+@operator("linear_backward")
 def backward(
     q: Tensor,
     k: Tensor,
@@ -108,19 +113,18 @@ def backward(
     blocks: int,
     total: int,
     eps: float,
-) -> Tensors:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Cotangents of q, k, v, ℓ, W, b, s, γ, β, and of the opening's two parts, empty where there is none."""
     rows, (heads, width), size = dW_end.shape[0], q.shape[1:], scale.shape[0]
-    results = empty_backward(q, k, v, lr, dW_end, db_end, scale, gamma, beta, opening_k, opening_q)
-    dq, dk, dv, dlr, dW, db, dscale, dgamma, dbeta, dopening_k, dopening_q = results
+    dq, dk, dv, dlr, dW, db = map(room, (q, k, v, lr, dW_end, db_end))
+    dopening_k, dopening_q = (None if x is None else torch.zeros_like(x) for x in (opening_k, opening_q))
     dG, normed = torch.empty_like(G), torch.empty_like(G)
     # Each tile is read before it is written, so that two results need no room of their own.
     dz, p = dG, dv if dv.dtype == G.dtype else torch.empty_like(G)
-    rstd = lr.new_empty(lr.shape, dtype=torch.float32)
+    rstd = torch.empty_like(lr, dtype=torch.float32)
     dWs, dbs = torch.empty_like(Ws), torch.empty_like(bs)
     dscales, dgammas, dbetas = scale.new_empty(total, heads, size), gamma.new_empty(total, heads, width), beta.new_empty(total, heads, width)
     where, extent = (start, length, phase, first), (longest, blocks, heads)
-    dopening_k, dopening_q = (None if x is None else dx.zero_() for x, dx in ((opening_k, dopening_k), (opening_q, dopening_q)))
     _, backward_scan, rates, options = scans(size, k, v, lr)
     with torch.cuda.device_of(q):
         if total:
@@ -140,13 +144,10 @@ def backward(
                 # Three programs on a multiprocessor: it waits for memory.
                 **constants(q, size, maxnreg=168 if width <= 64 else None),
             )
-    dscale.copy_(dscales.sum((0, 1)))
-    dgamma.copy_(dgammas.sum(0))
-    dbeta.copy_(dbetas.sum(0))
-    return results
+    dopening_k, dopening_q = (q.new_empty(0) if dx is None else dx for dx in (dopening_k, dopening_q))
+    return dq, dk, dv, dlr, dW, db, dscales.sum((0, 1)), dgammas.sum(0), dbetas.sum(0), dopening_k, dopening_q
 
 
-def empty_backward(*like: Tensor | None) -> Tensors:
-    """Room for the cotangents of these, nothing for None."""
-    given = next(x for x in like if x is not None)
-    return [given.new_empty(0) if x is None else x.new_empty(x.shape) for x in like]
+def room(x: Tensor) -> Tensor:
+    """Room for a tensor of x's shape, without gaps."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format)

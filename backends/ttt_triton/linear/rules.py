@@ -8,20 +8,19 @@ import torch
 from torch import Tensor
 
 from ..mapped import fold
-from .op import backward, empty, empty_backward, forward
+from ..operators import register_autograd
+from .op import backward, empty, forward, room
 
-Tensors = list[Tensor]
 
-
-@forward.register_fake
+@torch.library.register_fake("tttcore::linear")
 def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, W: Tensor, b: Tensor, *others: Any) -> tuple[Tensor, ...]:
     return empty(q, W, b, others[-2])
 
 
-@backward.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, scale: Tensor, gamma: Tensor, beta: Tensor, *others: Any) -> Tensors:
-    opening_k, opening_q, dW_end, db_end = others[0], others[1], others[11], others[12]
-    return empty_backward(q, k, v, lr, dW_end, db_end, scale, gamma, beta, opening_k, opening_q)
+@torch.library.register_fake("tttcore::linear_backward")
+def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, scale: Tensor, gamma: Tensor, beta: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    opening, ends = others[:2], others[11:13]
+    return (*map(room, (q, k, v, lr, *ends, scale, gamma, beta)), *(q.new_empty(0) if x is None else room(x) for x in opening))
 
 
 def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -38,16 +37,17 @@ def derive(ctx: Any, dy: Tensor | None, *cotangents: Tensor | None) -> tuple[Ten
     """Cotangents of the operator's inputs."""
     q, *saved, bs = ctx.saved_tensors
     dy = torch.zeros_like(q) if dy is None else dy.contiguous()
-    ends = (bs.new_zeros(shape) if x is None else x.contiguous() for x, shape in zip(cotangents[:4], 2 * ctx.ends, strict=True))
+    zeros = 2 * [bs.new_zeros(shape) for shape in ctx.ends]
+    ends = (zero if x is None else x.contiguous() for x, zero in zip(cotangents[:4], zeros, strict=True))
     found = backward(q, *saved, bs, dy, *ends, *ctx.extent)
     opening = (None if given is None else x for given, x in zip(saved[6:8], found[9:], strict=True))
     return (*found[:9], *opening, *(None for _ in range(9)))
 
 
-forward.register_autograd(derive, setup_context=save)
+register_autograd(forward, derive, save)
+register_autograd(backward)
 
 
-@forward.register_vmap
 def batched(info: Any, dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """``torch.func.vmap`` of sequences that lie end to end: the mapped axis becomes more of them."""
     tensors, extent = arguments[:16], arguments[16:]
@@ -59,3 +59,6 @@ def batched(info: Any, dims: tuple[int | None, ...], *arguments: Any) -> tuple[t
     longest, blocks, total, eps = extent
     results = forward(*folded, longest, blocks, info.batch_size * total, eps)
     return tuple(x.unflatten(0, (info.batch_size, -1)) for x in results), (0,) * len(results)
+
+
+torch.library.register_vmap("tttcore::linear", batched)

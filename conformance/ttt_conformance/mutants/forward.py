@@ -89,10 +89,10 @@ MUTANTS = {
         SCALE, "relu(average + offset)", "relu(average + 0 * offset)", "reference", "the learned offset of a_i is not used", ETA,
     ),
     "a_i_counts_from_2": Mutant(
-        SCALE, "1 / (1 + cast(", "1 / (2 + cast(", "reference", "a_i is 1/(i + 2): the first token is counted as the second", ETA,
+        SCALE, "start=1", "start=2", "reference", "a_i is 1/(i + 2): the first token is counted as the second", ETA,
     ),
     "a_i_is_1_over_k": Mutant(
-        SCALE, "1 / (1 + cast(arange(spec.mini_batch_size, offset), offset.dtype))", "1 / spec.mini_batch_size", "reference",
+        SCALE, "cast(arange(spec.mini_batch_size, offset, real(offset).dtype, start=1) ** -1, offset.dtype)", "1 / spec.mini_batch_size", "reference",
         "a_i is 1/K for all tokens, as if the mini-batch were not causal", ETA,
     ),
     "decode_strict": Mutant(
