@@ -24,7 +24,7 @@ def constants(q: Tensor, size: int, **more: Any) -> dict[str, Any]:
 
 
 def scans(size: int, k: Tensor, v: Tensor, lr: Tensor) -> tuple[Any, Any, Tensor, dict[str, Any]]:
-    """(``scan``, ``reverse_scan``, ℓ for them, compile-time arguments): those laid out by hand where they can be, else those that anything can run."""
+    """(``scan``, ``reverse_scan``, ℓ for them, compile-time arguments): laid out by hand where they can be, else those that anything can run."""
     width, block = k.shape[-1], tile(size, k.shape[-1], k.dtype) // size
     aligned = all(x.dtype == torch.bfloat16 and x.data_ptr() % 16 == 0 for x in (k, v))
     if INTERPRETED or not (aligned and gluon.suits(size, width, block)):

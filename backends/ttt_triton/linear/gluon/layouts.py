@@ -1,9 +1,9 @@
 """Who holds what: the layouts of the scans, and how a tile passes from one to the next without leaving its warp.
 
-W = D / 16 warps. Tiles of tokens, ``[R, D]``, have their columns divided among the warps: warp w holds columns 8w … 8w + 7 of either half. The weights
-lie on their side as rows ``e`` of ``[D, D]``, one for each column of the tiles and with the same warp (``column``): what an accumulator holds of them
-is then, register by register, what the next product wants as its right operand. Gradients have to be turned, 8 × 8 by 8 × 8, before they are an
-operand; one instruction does it.
+W = D / 16 warps. Tiles of tokens, ``[R, D]``, have their columns divided among the warps: warp w holds columns 8w … 8w + 7 of either half. The
+weights lie on their side as rows ``e`` of ``[D, D]``, one for each column of the tiles and with the same warp (``column``): what an accumulator holds
+of them is then, register by register, what the next product wants as its right operand. Gradients have to be turned, 8 × 8 by 8 × 8, before they are
+an operand; one instruction does it.
 """
 
 # pyright: reportGeneralTypeIssues=false
@@ -63,6 +63,18 @@ def everyone(R, W, S):
     registers = [[0, 0, 1 << i] for i in range(S // 2)] + [[0, 1 << i, 0] for i in range(count)] + [[8 << i, 0, 0] for i in range(R.bit_length() - 4)]
     lanes = [[0, 0, 0], [0, 0, 0], [1, 0, 0], [2, 0, 0], [4, 0, 0]]
     return gl.DistributedLinearLayout(registers, lanes, [[0, 0, 0]] * count, [], [R, W, S])
+
+
+@gluon.jit
+def shared_four(R: gl.constexpr, W: gl.constexpr):
+    """Room for the warps' shares of four sums of each row."""
+    return gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums())
+
+
+@gluon.jit
+def shared_two(R: gl.constexpr, W: gl.constexpr):
+    """Room for the warps' shares of two sums."""
+    return gl.allocate_shared_memory(gl.float32, [R, W, 2], shared_sums())
 
 
 @gluon.jit

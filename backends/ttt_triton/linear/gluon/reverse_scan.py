@@ -18,13 +18,14 @@ from .layouts import (
     pairs,
     right_operand,
     share_four,
+    shared_four,
     shared_numbers,
-    shared_sums,
     sum_four,
     swizzled,
     tokens,
     upright,
 )
+
 
 @gluon.jit
 def room(R: gl.constexpr, D: gl.constexpr):
@@ -37,7 +38,25 @@ def room(R: gl.constexpr, D: gl.constexpr):
 
 
 @gluon.jit
-def fetch(back, n, room, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K: gl.constexpr, D: gl.constexpr, R: gl.constexpr):
+def fetch(
+    back,
+    n,
+    room,
+    k_ptr,
+    v_ptr,
+    normed_ptr,
+    dG_ptr,
+    lr_ptr,
+    rstd_ptr,
+    start,
+    length,
+    phase,
+    head,
+    H,
+    K: gl.constexpr,
+    D: gl.constexpr,
+    R: gl.constexpr,
+):
     """Begin to copy the inputs of mini-batch n, the last but ``back``; 0 where there is no token."""
     W: gl.constexpr = D // 16
     i, d = gl.arange(0, R, gl.SliceLayout(1, copied(W))), gl.arange(0, D, gl.SliceLayout(0, copied(W)))
@@ -198,9 +217,9 @@ def reverse_scan(
         ΔG ← ΔG − s_{K−1} (XΛ + λ)        w = ℓΔG        ΔZ = ∂²L/∂z² w        ΔL/∂e = p = r (w − ẑ mean(ẑw))        Δℓ = rowsum(G ⊙ ΔG)
         Λ ← Λ + XᵀΔZ        λ ← λ + 1ᵀΔZ        and at the start of a block what its read-outs say of W and b
 
-    Arguments are those of ``linear.reverse_scan``; D is 16, 32, 64 or 128, R is K but 16 at the least, BLOCK the mini-batches of a block; all tensors
-    of tokens and ΔWs are bfloat16, but ℓ is float32. The second derivative is that of ``linear.reverse_scan.second_derivative``: with c = 2γ²ẑ + u all of it follows from
-    the sums of c, cẑ, (γ²ẑ + u)ẑ over the inputs and of ΔG, γ²ΔG, ẑΔG, cΔG, γ²ẑΔG, which are taken all at once.
+    Arguments are those of ``linear.reverse_scan``; D is 16, 32, 64 or 128, R is K but 16 at the least, BLOCK the mini-batches of a block, an even number;
+    all tensors of tokens and ΔWs are bfloat16, but ℓ is float32. The second derivative is that of ``linear.reverse_scan.second_derivative``: with
+    c = 2γ²ẑ + u all of it follows from the sums of c, cẑ, (γ²ẑ + u)ẑ over the inputs and of ΔG, γ²ΔG, ẑΔG, cΔG, γ²ẑΔG, which are taken all at once.
     """
     W: gl.constexpr = D // 16
     gl.static_assert(gl.num_warps() == W)
@@ -211,8 +230,7 @@ def reverse_scan(
     # An even number: past the last mini-batch comes one without tokens, which changes nothing.
     count = gl.cdiv(phase + length, 2 * K) * 2
     even, odd = room(R, D), room(R, D)
-    even_one, odd_one = gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums()), gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums())
-    even_two, odd_two = gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums()), gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums())
+    even_one, odd_one, even_two, odd_two = shared_four(R, W), shared_four(R, W), shared_four(R, W), shared_four(R, W)
     fetch(0, count - 1, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K, D, R)
     fetch(1, count - 2, even, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K, D, R)
     fetch(2, count - 3, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K, D, R)
@@ -234,7 +252,7 @@ def reverse_scan(
     async_copy.wait_group(3)
     inputs = fetched(0, odd, gamma, beta, W)
 
-    for behind in range(0, gl.cdiv(count, BLOCK)):
+    for behind in range(gl.cdiv(count, BLOCK)):
         block = gl.cdiv(count, BLOCK) - 1 - behind
         dW_block, db_block = exchanged(dW, db, first + block, dWs_ptr, dbs_ptr, head, H, D, R)
         for back in range(gl.maximum(count - (block + 1) * BLOCK, 0), count - block * BLOCK, 2):

@@ -17,14 +17,16 @@ from .layouts import (
     right_operand,
     share_four,
     share_two,
+    shared_four,
     shared_numbers,
-    shared_sums,
+    shared_two,
     sum_four,
     sum_two,
     swizzled,
     tokens,
     upright,
 )
+
 
 @gluon.jit
 def room(R: gl.constexpr, D: gl.constexpr):
@@ -173,8 +175,8 @@ def scan(
 
         Z = XW + b        G = LN*(Z; X + LN(Z) − V)        W ← W − s_{K−1} Xᵀ diag(ℓ) G        b ← b − s_{K−1} 1ᵀ diag(ℓ) G
 
-    Arguments are those of ``linear.scan``; D is 16, 32, 64 or 128, R is K but 16 at the least, BLOCK the mini-batches of a block; tokens, G and Ws are
-    bfloat16, ℓ is float32. See ``linear.tiles.loss_gradient`` for G and for why the mean of a centred row is summed.
+    Arguments are those of ``linear.scan``; D is 16, 32, 64 or 128, R is K but 16 at the least, BLOCK the mini-batches of a block, an even number;
+    tokens, G and Ws are bfloat16, ℓ is float32. See ``linear.tiles.loss_gradient`` for G and for why the mean of a centred row is summed.
     """
     W: gl.constexpr = D // 16
     gl.static_assert(gl.num_warps() == W)
@@ -183,8 +185,7 @@ def scan(
     if start_ptr is not None:
         start, length, phase, first = gl.load(start_ptr + row), gl.load(length_ptr + row), gl.load(phase_ptr + row), gl.load(first_ptr + row)
     even, odd = room(R, D), room(R, D)
-    even_four, odd_four = gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums()), gl.allocate_shared_memory(gl.float32, [R, W, 4], shared_sums())
-    even_two, odd_two = gl.allocate_shared_memory(gl.float32, [R, W, 2], shared_sums()), gl.allocate_shared_memory(gl.float32, [R, W, 2], shared_sums())
+    even_four, odd_four, even_two, odd_two = shared_four(R, W), shared_four(R, W), shared_two(R, W), shared_two(R, W)
     fetch(0, even, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
     fetch(1, odd, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
     fetch(2, even, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
