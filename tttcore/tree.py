@@ -12,13 +12,15 @@ Tree = Any
 
 def leaves(tree: Tree) -> Iterator[Array]:
     """The arrays of a tree, dicts in the order of their keys; None holds no array."""
+    if tree is None:
+        return
     if isinstance(tree, Mapping):
         for key in sorted(cast("Mapping[str, Tree]", tree)):
             yield from leaves(tree[key])
     elif isinstance(tree, tuple):
         for branch in cast("tuple[Tree, ...]", tree):
             yield from leaves(branch)
-    elif tree is not None:
+    else:
         yield tree
 
 

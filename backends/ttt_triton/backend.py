@@ -14,7 +14,7 @@ from ttt_torch.backend import to_numpy, vjp
 from tttcore import Backend, LayerSpec, State, Supports, Unsupported
 from tttcore.tree import leaves
 
-from .claims import NAME, SIZES, WIDTHS, check_device, check_spec, check_tensors
+from .claims import NAME, SIZES, WIDTHS, check_device, check_tensors
 from .decode import decode
 from .inner import dual
 from .layout import INTERPRETED
@@ -38,7 +38,6 @@ def inner(
     Raises ``Unsupported`` for float64 anywhere, for tensors on the CPU unless Triton interprets, for gradients through decoding, and for D and K
     whose matrices do not fit the shared memory of this GPU.
     """
-    check_spec(spec)
     check_tensors((*params.values(), q, k, v, lr, *leaves(None if state is None else state[:2])))
     check_device(q, {"params": params, "state": state, "k": k, "v": v, "lr": lr, "mask": mask, "cu_seqlens": cu_seqlens})
     run = decode if form == "decode" else dual

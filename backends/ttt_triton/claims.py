@@ -50,10 +50,10 @@ def check_dual(spec: LayerSpec, q: torch.Tensor) -> None:
 def check_tensors(tensors: Iterable[torch.Tensor]) -> None:
     """Raise ``Unsupported`` for float64, and for tensors on the CPU unless Triton interprets."""
     tensors = tuple(tensors)
-    if any(torch.promote_types(x.dtype, torch.float32) != torch.float32 for x in tensors):
+    if any(torch.promote_types(dtype, torch.float32) != torch.float32 for dtype in {x.dtype for x in tensors}):
         fix = "cast parameters, state and tokens, or use another backend"
         raise Unsupported(NAME, field="dtype", got="float64 among the arguments", expected="float32 or narrower", fix=fix)
-    if not INTERPRETED and any(x.device.type != "cuda" for x in tensors):
+    if not INTERPRETED and not all(x.is_cuda for x in tensors):
         fix = "move the tensors to a GPU, or set TRITON_INTERPRET=1 before Python starts (slow)"
         raise Unsupported(NAME, field="device", got="tensors on the CPU", expected="'cuda'", fix=fix)
 

@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
+from tttcore import Unsupported
+
+from .claims import NAME
+
 LIBRARY = torch.library.Library("tttcore", "FRAGMENT")
 
 
 def operator(name: str) -> Callable[[Callable[..., Any]], OpOverload]:
-    """Decorator of a function that returns a tuple of tensors of their own: the operator ``tttcore::name``, of the function's signature."""
+    """Decorator of a function without defaults that returns a tuple of new tensors: the operator ``tttcore::name``, of its signature."""
 
     def define(function: Callable[..., Any]) -> OpOverload:
         LIBRARY.define(name + torch.library.infer_schema(function, mutates_args=()), tags=torch.Tag.pt2_compliant_tag)
@@ -24,8 +28,9 @@ def operator(name: str) -> Callable[[Callable[..., Any]], OpOverload]:
 
 
 def underivable(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-    """No cotangents."""
-    raise NotImplementedError("got gradients of gradients; expected those of the first order. Fix: use the backend 'torch'")
+    """Raise ``Unsupported``."""
+    fix = "leave create_graph=True out, or use the backend 'torch'"
+    raise Unsupported(NAME, field="gradients", got="gradients of gradients", expected="those of the first order", fix=fix)
 
 
 def register_autograd(

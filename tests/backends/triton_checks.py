@@ -17,7 +17,7 @@ from ttt_conformance.problem import Options, Problem, answer
 from ttt_conformance.shapes import Shape
 from ttt_torch import TTTLayer
 from ttt_triton.layout import Layout
-from ttt_triton.linear.op import forward
+from ttt_triton.linear.op import backward, forward
 from tttcore.tree import leaves, paths, rebuild, tree_map
 
 BACKEND = tttcore.get_backend("triton")
@@ -88,8 +88,18 @@ def operands():
     return (*tensors, *(None for _ in range(7)), layout.longest, layout.blocks, layout.total, 1e-6)
 
 
-def test_the_operator_passes_pytorchs_own_checks():
+def test_the_operators_pass_pytorchs_own_checks():
     torch.library.opcheck(forward, operands())
+    q, k, v, lr, W, b, *others, longest, blocks, total, eps = (x.detach() if isinstance(x, torch.Tensor) else x for x in operands())
+    y, *ends, G, Ws, bs = forward(q, k, v, lr, W, b, *others, longest, blocks, total, eps)
+    torch.library.opcheck(backward, (q, k, v, lr, *others, G, Ws, bs, y, *ends, longest, blocks, total, eps))
+
+
+def test_gradients_of_gradients_are_refused_and_not_dropped():
+    q, *others = operands()
+    (dq,) = torch.autograd.grad(forward(q, *others)[0].sum(), q, create_graph=True)
+    with pytest.raises(tttcore.Unsupported, match=r"support gradients: got gradients of gradients; .* Fix: leave create_graph=True out"):
+        dq.sum().backward()
 
 
 @pytest.mark.parametrize("compiler", ["eager", "aot_eager"])
