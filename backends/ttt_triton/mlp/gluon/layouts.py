@@ -1,0 +1,96 @@
+"""Who holds what of TTT-MLP, on W = D / 8 warps, for E = 4D hidden columns: 32 of them each.
+
+Tiles of hidden columns ``[R, E]`` and W₂, which lies on its side as ``[D, E]``, have their columns divided among the warps: warp w holds columns
+8w … 8w + 7 of each of the four quarters. W₁ lies on its side, too, as rows ``e`` of ``[E, D]``, each with the warp of its hidden column (``hidden``).
+What is summed over the hidden columns is summed in each warp first, as a product of three axes whose first is the warp. See ``linear.gluon.layouts``
+for why that is done.
+"""
+
+# pyright: reportGeneralTypeIssues=false
+# Calls of jitted functions are typed as if they never returned.
+from __future__ import annotations
+
+import triton.experimental.gluon.language as gl
+from triton.experimental import gluon
+
+from ...linear.gluon.layouts import maps, tokens, turned
+
+
+@gluon.constexpr_function
+def shares(W):
+    """The layout of ``[W, R, D]`` sums over the hidden columns of each warp."""
+    return gl.NVMMADistributedLayout([2, 0], [W, 1, 1], [1, 16, 8])
+
+
+@gluon.constexpr_function
+def gathered(W):
+    """The layout ``[W, R, D]`` in which each thread holds the shares of all warps, of four columns; a warp has whole rows."""
+    return gl.BlockedLayout([W, 1, 4], [1, 16 // W, 2 * W], [1, W, 1], [2, 1, 0])
+
+
+@gluon.constexpr_function
+def rows(W):
+    """The layout ``[R, D]`` of their sum."""
+    return gl.SliceLayout(0, gathered(W))
+
+
+@gluon.constexpr_function
+def copied(W):
+    """The layout in which tiles ``[R, D]`` are copied, 16 bytes by a thread."""
+    return gl.BlockedLayout([1, 8], [32 // W, W], [W, 1], [1, 0])
+
+
+@gluon.constexpr_function
+def swizzled(W):
+    """The layout of tiles ``[R, D]`` in shared memory."""
+    return gl.SwizzledSharedLayout(8, max(1, 8 // W), min(8, W), [1, 0])
+
+
+@gluon.jit
+def hidden(e, E: gl.constexpr):
+    """The hidden column of row e of W₁."""
+    return e // (E // 2) * (E // 2) + e % 16 // 8 * (E // 4) + e % (E // 2) // 16 * 8 + e % 8
+
+
+@gluon.jit
+def by_column(x, W: gl.constexpr):
+    """``[E, B]`` by hidden columns, from rows e."""
+    return x.reshape(2, W, 2, 8, x.shape[1]).permute(0, 2, 1, 3, 4).reshape(x.shape[0], x.shape[1])
+
+
+@gluon.jit
+def by_row(x, W: gl.constexpr):
+    """``[E, B]`` by rows e, from hidden columns."""
+    return x.reshape(2, 2, W, 8, x.shape[1]).permute(0, 2, 1, 3, 4).reshape(x.shape[0], x.shape[1])
+
+
+@gluon.jit
+def first_operand(W1, W: gl.constexpr):
+    """W₁ ``[D, E]`` as right operand of a product with a tile of tokens."""
+    return gl.convert_layout(by_column(W1.to(gl.bfloat16), W).permute(1, 0), gl.DotOperandLayout(1, tokens(W), 2), assert_trivial=True)
+
+
+@gluon.jit
+def right_operand(across, W: gl.constexpr):
+    """A tile or a matrix whose columns are hidden ones, from what ``turned`` made of it, as right operand."""
+    return gl.convert_layout(across.permute(1, 0), gl.DotOperandLayout(1, tokens(W), 2), assert_trivial=True)
+
+
+@gluon.jit
+def left_operand(across, W: gl.constexpr):
+    """A tile of hidden columns, turned, as left operand of a product that gives rows e."""
+    return gl.convert_layout(by_row(across, W), gl.DotOperandLayout(0, maps(W), 2), assert_trivial=True)
+
+
+@gluon.jit
+def left_by_warp(x, W: gl.constexpr):
+    """A tile of hidden columns as left operand ``[W, R, 32]`` of the products of each warp."""
+    x = x.reshape(x.shape[0], 4, W, 8).permute(2, 0, 1, 3).reshape(W, x.shape[0], 32)
+    return gl.convert_layout(x, gl.DotOperandLayout(0, shares(W), 2), assert_trivial=True)
+
+
+@gluon.jit
+def right_by_warp(W2, W: gl.constexpr):
+    """W₂, lying, as right operand ``[W, 32, D]`` of the products of each warp."""
+    x = W2.reshape(W2.shape[0], 4, W, 8).permute(2, 1, 3, 0).reshape(W, 32, W2.shape[0])
+    return gl.convert_layout(x, gl.DotOperandLayout(1, shares(W), 2), assert_trivial=True)

@@ -1,0 +1,206 @@
+"""The sequential part of the forward pass, as ``mlp.scan`` for bfloat16, with both maps in registers."""
+
+# pyright: reportGeneralTypeIssues=false
+# Calls of jitted functions are typed as if they never returned.
+from __future__ import annotations
+
+import triton.experimental.gluon.language as gl
+from triton.experimental import gluon
+from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
+
+from ...linear.gluon.layouts import copied_numbers, maps, shared_numbers, tokens, turned
+from .layouts import by_column, copied, first_operand, gathered, hidden, left_by_warp, left_operand, right_by_warp, right_operand, rows, shares, swizzled
+
+
+@gluon.jit
+def gelu(z):
+    """(σ, σ′) at z, as ``mlp.tiles.gelu``."""
+    held = gl.minimum(gl.maximum(z, -10.0), 10.0)
+    square = held * held
+    t = gl.exp2(held * (-2.302208198136768 - 0.1029432395796856 * square))
+    s = 1 / (1 + t)
+    return z * s, s + t * s * (s * held) * (1.5957691216057308 + 0.21406444881780073 * square)
+
+
+@gluon.jit
+def added(a0, a1, a2, a3, a4, a5, b0, b1, b2, b3, b4, b5):
+    """Six sums in one reduction."""
+    return a0 + b0, a1 + b1, a2 + b2, a3 + b3, a4 + b4, a5 + b5
+
+
+@gluon.jit
+def loss_gradient(z, u, gamma, squares, D: gl.constexpr, eps):
+    """G = ∂L/∂z as ``linear.tiles.loss_gradient``, given the sum of γ²."""
+    square = gamma * gamma
+    bent = square * z
+    m, slant, r, curved, along, offset = gl.reduce((z, bent, z * z, bent * z, u * z, u), 1, added)
+    m = m / D
+    r = gl.rsqrt(r / D - m * m + eps)
+    s1 = (r * (slant - m * squares) + offset) / D
+    s2 = r * (r * (curved - m * (2 * slant - m * squares)) + along - m * offset) / D
+    m, r, s1, s2 = m[:, None], r[:, None], s1[:, None], s2[:, None]
+    return (z - m) * (square * (r * r) - r * r * s2) + (u * r - r * s1)
+
+
+@gluon.jit
+def fetch(c, room, k_ptr, v_ptr, lr_ptr, start, length, head, H, K: gl.constexpr, D: gl.constexpr, AHEAD: gl.constexpr):
+    """Begin to copy k, v and ℓ of mini-batch c, 0 where there is no token."""
+    W: gl.constexpr = D // 8
+    i, d = gl.arange(0, 16, gl.SliceLayout(1, copied(W))), gl.arange(0, D, gl.SliceLayout(0, copied(W)))
+    j = gl.arange(0, 16, copied_numbers(W))
+    left, token = gl.minimum(length - c * K, K), (start + c * K).to(gl.int64) * H + head
+    at = token * D + i[:, None] * (H * D) + d[None, :]
+    async_copy.async_copy_global_to_shared(room[0].index(c % (AHEAD + 1)), k_ptr + at, (i < left)[:, None])
+    async_copy.async_copy_global_to_shared(room[1].index(c % (AHEAD + 1)), v_ptr + at, (i < left)[:, None])
+    async_copy.async_copy_global_to_shared(room[2].index(c % (AHEAD + 1)), lr_ptr + token + j * H, j < left)
+    async_copy.commit_group()
+
+
+@gluon.jit
+def fetched(c, room, gamma, beta, W: gl.constexpr, AHEAD: gl.constexpr):
+    """(X as left operand, X and u by rows, ℓ by rows, ℓ by columns of a left operand) of mini-batch c."""
+    at = c % (AHEAD + 1)
+    x = room[0].index(at).load(rows(W))
+    u = gamma * (beta - room[1].index(at).load(rows(W)).to(gl.float32) + x.to(gl.float32))
+    lr, across = room[2].index(at).load(gl.SliceLayout(1, rows(W))), room[2].index(at).load(gl.SliceLayout(0, gl.DotOperandLayout(0, tokens(W), 2)))
+    return room[0].index(at).load(gl.DotOperandLayout(0, tokens(W), 2)), x, u, lr, across
+
+
+@gluon.jit
+def scan(
+    k_ptr,
+    v_ptr,
+    lr_ptr,
+    W1_ptr,
+    b1_ptr,
+    W2_ptr,
+    b2_ptr,
+    scale_ptr,
+    gamma_ptr,
+    beta_ptr,
+    start_ptr,
+    length_ptr,
+    first_ptr,
+    X2_ptr,
+    G1_ptr,
+    G2_ptr,
+    Ws_ptr,
+    bs_ptr,
+    W2s_ptr,
+    W1_end_ptr,
+    b1_end_ptr,
+    W2_end_ptr,
+    b2_end_ptr,
+    W1_stride,
+    b1_stride,
+    W2_stride,
+    b2_stride,
+    top,
+    longest,
+    begin,
+    blocks,
+    H,
+    eps,
+    K: gl.constexpr,
+    D: gl.constexpr,
+    BLOCK: gl.constexpr,
+    AHEAD: gl.constexpr,
+):
+    """Of one head (axis 0) of a piece of a sequence (axis 1), X₂, G₁, G₂ of its tokens, and W, b at its blocks' starts and at its end.
+
+    Arguments and equations are those of ``mlp.scan``; D is 16, 32 or 64, E = 4D, K at most 16, BLOCK the mini-batches of a block; tokens, X₂, G and
+    Ws are bfloat16, ℓ is float32. A mini-batch passes two barriers: after its shares of X₂W₂, and after G₂.
+    """
+    W: gl.constexpr = D // 8
+    E: gl.constexpr = 4 * D
+    R: gl.constexpr = 16
+    gl.static_assert(gl.num_warps() == W)
+    head, row = gl.program_id(0), top + gl.program_id(1)
+    start, length, first = row * longest, longest, (row - top) * blocks
+    if start_ptr is not None:
+        start, length, first = gl.load(start_ptr + row), gl.load(length_ptr + row), gl.load(first_ptr + row)
+    start, length = start + begin, gl.maximum(gl.minimum(length - begin, blocks * BLOCK * K), 0)
+    ks = gl.allocate_shared_memory(gl.bfloat16, [AHEAD + 1, R, D], swizzled(W))
+    vs = gl.allocate_shared_memory(gl.bfloat16, [AHEAD + 1, R, D], swizzled(W))
+    rates = gl.allocate_shared_memory(gl.float32, [AHEAD + 1, R], shared_numbers())
+    parts = gl.allocate_shared_memory(gl.float32, [W, R, D], gl.SwizzledSharedLayout(2, 1, 8, [2, 1, 0]))
+    offset = gl.allocate_shared_memory(gl.float32, [R, D], gl.SwizzledSharedLayout(2, 1, 8, [1, 0]))
+    plain = gl.allocate_shared_memory(gl.bfloat16, [R, D], swizzled(W))
+    gated = gl.allocate_shared_memory(gl.bfloat16, [R, D], swizzled(W))
+    gated_x = gl.allocate_shared_memory(gl.bfloat16, [R, D], swizzled(W))
+    room = ks, vs, rates
+    for ahead in gl.static_range(AHEAD):
+        fetch(ahead, room, k_ptr, v_ptr, lr_ptr, start, length, head, H, K, D, AHEAD)
+
+    e, d1 = hidden(gl.arange(0, E, gl.SliceLayout(1, maps(W))), E)[:, None], gl.arange(0, D, gl.SliceLayout(0, maps(W)))[None, :]
+    d2, h2 = gl.arange(0, D, gl.SliceLayout(1, tokens(W)))[:, None], gl.arange(0, E, gl.SliceLayout(0, tokens(W)))[None, :]
+    given, end = gl.program_id(1).to(gl.int64), row.to(gl.int64) * H + head
+    W1 = gl.load(W1_ptr + given * W1_stride + head * D * E + d1 * E + e).to(gl.float32)
+    W2 = gl.load(W2_ptr + given * W2_stride + head * D * E + h2 * D + d2).to(gl.float32)
+    W2_mean = (gl.sum(W2, 0) / D)[None, :]
+    W2 -= W2_mean
+    # R equal rows: they are updated by products.
+    i = gl.arange(0, R, gl.SliceLayout(1, tokens(W)))[:, None]
+    wide, narrow = i * 0 + h2, i * 0 + gl.arange(0, D, gl.SliceLayout(0, tokens(W)))[None, :]
+    b1 = gl.load(b1_ptr + given * b1_stride + head * E + wide)
+    b2 = gl.load(b2_ptr + given * b2_stride + head * D + narrow)
+    b2_mean = (gl.sum(b2, 1) / D)[:, None]
+    b2 -= b2_mean
+    ones = gl.full([R, R], 1.0, gl.bfloat16, gl.DotOperandLayout(0, tokens(W), 2))
+    j, d = gl.arange(0, R, gl.SliceLayout(1, rows(W))), gl.arange(0, D, gl.SliceLayout(0, rows(W)))
+    gamma, beta = gl.load(gamma_ptr + head * D + d)[None, :], gl.load(beta_ptr + head * D + d)[None, :]
+    squares = gl.sum(gl.sum(gamma * gamma, 1), 0)
+    last = gl.load(scale_ptr + K - 1)
+    async_copy.wait_group(AHEAD - 1)
+    left, x, u, lr, lr_across = fetched(0, room, gamma, beta, W, AHEAD)
+
+    count = gl.cdiv(length, K)
+    for n in range(gl.cdiv(count, BLOCK)):
+        place = (first + n).to(gl.int64) * H + head
+        gl.store(Ws_ptr + place * 2 * D * E + e * D + d1, W1.to(gl.bfloat16))
+        upright = turned(W2.to(gl.bfloat16))
+        out, into = gl.arange(0, E, gl.SliceLayout(1, upright.type.layout)), gl.arange(0, D, gl.SliceLayout(0, upright.type.layout))
+        gl.store(Ws_ptr + place * 2 * D * E + D * E + out[:, None] * D + into[None, :], upright)
+        gl.store(bs_ptr + place * (E + D) + wide, b1, i == 0)
+        gl.store(bs_ptr + place * (E + D) + E + narrow, b2, i == 0)
+        for c in range(n * BLOCK, gl.minimum((n + 1) * BLOCK, count)):
+            at = (c - n * BLOCK) * K
+            step = gl.where(length >= (c + 1) * K, -last, 0.0)
+            X2, slope = gelu(mma_v2(left, first_operand(W1, W), b1))
+            X2, slope = X2.to(gl.bfloat16), slope.to(gl.bfloat16)
+            narrow2 = W2.to(gl.bfloat16)
+            parts.store(mma_v2(left_by_warp(X2, W), right_by_warp(narrow2, W), gl.zeros([W, R, D], gl.float32, shares(W))))
+            offset.store(b2)
+            across = turned(X2)
+            hid, tok = gl.arange(0, E, gl.SliceLayout(1, across.type.layout))[:, None], gl.arange(0, R, gl.SliceLayout(0, across.type.layout))[None, :]
+            written = place * (BLOCK * K) * E + at + hid * (BLOCK * K) + tok
+            gl.store(X2_ptr + written, across, tok < K)
+            async_copy.wait_group(AHEAD - 2)
+
+            z = gl.sum(parts.load(gathered(W)), 0) + offset.load(rows(W))
+            G2 = loss_gradient(z, u, gamma, squares, D, eps)
+            gl.store(G2_ptr + (place * (BLOCK * K) + at) * D + j[:, None] * D + d[None, :], G2.to(gl.bfloat16), (j < K)[:, None])
+            plain.store(G2.to(gl.bfloat16))
+            gated.store((G2 * (step * lr)[:, None]).to(gl.bfloat16))
+            gated_x.store((x.to(gl.float32) * (step * lr)[:, None]).to(gl.bfloat16))
+            weight = (gl.full([R, R], 1.0, gl.float32, gl.DotOperandLayout(0, tokens(W), 2)) * (step * lr_across)[None, :]).to(gl.bfloat16)
+            left, x, u, lr, lr_across = fetched(c + 1, room, gamma, beta, W, AHEAD)
+
+            fetch(c + AHEAD, room, k_ptr, v_ptr, lr_ptr, start, length, head, H, K, D, AHEAD)
+            upright = turned(narrow2)
+            if W2s_ptr is not None:
+                gl.store(W2s_ptr + (place * BLOCK + c - n * BLOCK) * D * E + out[:, None] * D + into[None, :], upright)
+            G1 = mma_v2(plain.load(gl.DotOperandLayout(0, tokens(W), 2)), right_operand(upright, W), gl.zeros([R, E], gl.float32, tokens(W)))
+            G1 = turned((G1 * slope.to(gl.float32)).to(gl.bfloat16))
+            gl.store(G1_ptr + written, G1, tok < K)
+            W1 = mma_v2(left_operand(G1, W), gated_x.load(gl.DotOperandLayout(1, maps(W), 2)), W1)
+            b1 = mma_v2(weight, right_operand(G1, W), b1)
+            W2 = mma_v2(gated.permute([1, 0]).load(gl.DotOperandLayout(0, tokens(W), 2)), right_operand(across, W), W2)
+            b2 = mma_v2(ones, gated.load(gl.DotOperandLayout(1, tokens(W), 2)), b2)
+    async_copy.wait_group(0)
+
+    if W1_end_ptr is not None:
+        gl.store(W1_end_ptr + end * D * E + d1 * E + e, W1)
+        gl.store(b1_end_ptr + end * E + wide, b1, i == 0)
+        gl.store(W2_end_ptr + end * D * E + h2 * D + d2, W2 + W2_mean)
+        gl.store(b2_end_ptr + end * D + narrow, b2 + b2_mean, i == 0)
