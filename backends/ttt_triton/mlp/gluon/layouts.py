@@ -47,6 +47,22 @@ def swizzled(W):
 
 
 @gluon.jit
+def turned_from_float(x):
+    """``turned`` of x in bfloat16, without x in bfloat16 being kept for its other uses."""
+    A: gl.constexpr = x.shape[0]
+    B: gl.constexpr = x.shape[1]
+    asm: gl.constexpr = "{ .reg .b32 both; cvt.rn.bf16x2.f32 both, $2, $1; movmatrix.sync.aligned.m8n8.trans.b16 $0, both; }"
+    x = gl.inline_asm_elementwise(asm, "=r,r,r", [x], dtype=gl.bfloat16, is_pure=True, pack=2)
+    return x.reshape(A // 8, 8, B // 8, 8).permute(2, 1, 0, 3).reshape(B, A)
+
+
+@gluon.constexpr_function
+def stored(W):
+    """The layout in which weights ``[E, D]`` are stored, 16 bytes by a thread."""
+    return gl.BlockedLayout([1, 8], [32 // W, W], [W, 1], [1, 0])
+
+
+@gluon.jit
 def hidden(e, E: gl.constexpr):
     """The hidden column of row e of W₁."""
     return e // (E // 2) * (E // 2) + e % 16 // 8 * (E // 4) + e % (E // 2) // 16 * 8 + e % 8

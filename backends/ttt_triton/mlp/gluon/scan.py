@@ -9,7 +9,7 @@ from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 
 from ...linear.gluon.layouts import copied_numbers, maps, shared_numbers, tokens, turned
-from .layouts import by_column, copied, first_operand, gathered, hidden, left_by_warp, left_operand, right_by_warp, right_operand, rows, shares, swizzled
+from .layouts import by_column, copied, first_operand, gathered, hidden, left_by_warp, left_operand, right_by_warp, right_operand, rows, shares, stored, swizzled, turned_from_float
 
 
 @gluon.jit
@@ -154,13 +154,13 @@ def scan(
     async_copy.wait_group(AHEAD - 1)
     left, x, u, lr, lr_across = fetched(0, room, gamma, beta, W, AHEAD)
 
+    flat = gl.arange(0, E, gl.SliceLayout(1, stored(W)))[:, None] * D + gl.arange(0, D, gl.SliceLayout(0, stored(W)))[None, :]
+
     count = gl.cdiv(length, K)
     for n in range(gl.cdiv(count, BLOCK)):
         place = (first + n).to(gl.int64) * H + head
-        gl.store(Ws_ptr + place * 2 * D * E + e * D + d1, W1.to(gl.bfloat16))
-        upright = turned(W2.to(gl.bfloat16))
-        out, into = gl.arange(0, E, gl.SliceLayout(1, upright.type.layout)), gl.arange(0, D, gl.SliceLayout(0, upright.type.layout))
-        gl.store(Ws_ptr + place * 2 * D * E + D * E + out[:, None] * D + into[None, :], upright)
+        gl.store(Ws_ptr + place * 2 * D * E + flat, gl.convert_layout(by_column(W1.to(gl.bfloat16), W), stored(W)))
+        gl.store(Ws_ptr + place * 2 * D * E + D * E + flat, gl.convert_layout(turned_from_float(W2), stored(W)))
         gl.store(bs_ptr + place * (E + D) + wide, b1, i == 0)
         gl.store(bs_ptr + place * (E + D) + E + narrow, b2, i == 0)
         for c in range(n * BLOCK, gl.minimum((n + 1) * BLOCK, count)):
@@ -168,8 +168,7 @@ def scan(
             step = gl.where(length >= (c + 1) * K, -last, 0.0)
             X2, slope = gelu(mma_v2(left, first_operand(W1, W), b1))
             X2, slope = X2.to(gl.bfloat16), slope.to(gl.bfloat16)
-            narrow2 = W2.to(gl.bfloat16)
-            parts.store(mma_v2(left_by_warp(X2, W), right_by_warp(narrow2, W), gl.zeros([W, R, D], gl.float32, shares(W))))
+            parts.store(mma_v2(left_by_warp(X2, W), right_by_warp(W2.to(gl.bfloat16), W), gl.zeros([W, R, D], gl.float32, shares(W))))
             offset.store(b2)
             across = turned(X2)
             hid, tok = gl.arange(0, E, gl.SliceLayout(1, across.type.layout))[:, None], gl.arange(0, R, gl.SliceLayout(0, across.type.layout))[None, :]
@@ -184,12 +183,11 @@ def scan(
             gated.store((G2 * (step * lr)[:, None]).to(gl.bfloat16))
             gated_x.store((x.to(gl.float32) * (step * lr)[:, None]).to(gl.bfloat16))
             weight = (gl.full([R, R], 1.0, gl.float32, gl.DotOperandLayout(0, tokens(W), 2)) * (step * lr_across)[None, :]).to(gl.bfloat16)
-            left, x, u, lr, lr_across = fetched(c + 1, room, gamma, beta, W, AHEAD)
-
             fetch(c + AHEAD, room, k_ptr, v_ptr, lr_ptr, start, length, head, H, K, D, AHEAD)
-            upright = turned(narrow2)
+
+            upright = turned_from_float(W2)
             if W2s_ptr is not None:
-                gl.store(W2s_ptr + (place * BLOCK + c - n * BLOCK) * D * E + out[:, None] * D + into[None, :], upright)
+                gl.store(W2s_ptr + (place * BLOCK + c - n * BLOCK) * D * E + flat, gl.convert_layout(upright, stored(W)))
             G1 = mma_v2(plain.load(gl.DotOperandLayout(0, tokens(W), 2)), right_operand(upright, W), gl.zeros([R, E], gl.float32, tokens(W)))
             G1 = turned((G1 * slope.to(gl.float32)).to(gl.bfloat16))
             gl.store(G1_ptr + written, G1, tok < K)
@@ -197,6 +195,7 @@ def scan(
             b1 = mma_v2(weight, right_operand(G1, W), b1)
             W2 = mma_v2(gated.permute([1, 0]).load(gl.DotOperandLayout(0, tokens(W), 2)), right_operand(across, W), W2)
             b2 = mma_v2(ones, gated.load(gl.DotOperandLayout(1, tokens(W), 2)), b2)
+            left, x, u, lr, lr_across = fetched(c + 1, room, gamma, beta, W, AHEAD)
     async_copy.wait_group(0)
 
     if W1_end_ptr is not None:
