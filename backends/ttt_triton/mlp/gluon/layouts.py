@@ -63,6 +63,18 @@ def stored(W):
 
 
 @gluon.jit
+def half(x):
+    """The first half of the rows of a tile of tokens, which are all equal, in half the registers."""
+    return gl.split(x.reshape(2, x.shape[0] // 2, x.shape[1]).permute(1, 2, 0))[0]
+
+
+@gluon.jit
+def whole(x, W: gl.constexpr):
+    """A tile of tokens, from half of its rows."""
+    return gl.convert_layout(gl.join(x, x).permute(2, 0, 1).reshape(2 * x.shape[0], x.shape[1]), tokens(W), assert_trivial=True)
+
+
+@gluon.jit
 def hidden(e, E: gl.constexpr):
     """The hidden column of row e of W₁."""
     return e // (E // 2) * (E // 2) + e % 16 // 8 * (E // 4) + e % (E // 2) // 16 * 8 + e % 8

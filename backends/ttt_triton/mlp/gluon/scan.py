@@ -9,7 +9,13 @@ from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 
 from ...linear.gluon.layouts import copied_numbers, maps, shared_numbers, tokens, turned
-from .layouts import by_column, copied, first_operand, gathered, hidden, left_by_warp, left_operand, right_by_warp, right_operand, rows, shares, stored, swizzled, turned_from_float
+from .layouts import by_column, copied, first_operand, gathered, half, hidden, left_by_warp, left_operand, right_by_warp, right_operand, rows, shares, stored, swizzled, turned_from_float, whole
+
+
+@gluon.jit
+def approximately(instruction: gl.constexpr, x):
+    """One of the multifunction unit's, whose last digits bfloat16 has not: where numbers are small beyond all use they become 0."""
+    return gl.inline_asm_elementwise(instruction + ".approx.ftz.f32 $0, $1;", "=r,r", [x], dtype=gl.float32, is_pure=True, pack=1)
 
 
 @gluon.jit
@@ -17,8 +23,8 @@ def gelu(z):
     """(σ, σ′) at z, as ``mlp.tiles.gelu``."""
     held = gl.minimum(gl.maximum(z, -10.0), 10.0)
     square = held * held
-    t = gl.exp2(held * (-2.302208198136768 - 0.1029432395796856 * square))
-    s = 1 / (1 + t)
+    t = approximately("ex2", held * (-2.302208198136768 - 0.1029432395796856 * square))
+    s = approximately("rcp", 1 + t)
     return z * s, s + t * s * (s * held) * (1.5957691216057308 + 0.21406444881780073 * square)
 
 
@@ -123,8 +129,8 @@ def scan(
     ks = gl.allocate_shared_memory(gl.bfloat16, [AHEAD + 1, R, D], swizzled(W))
     vs = gl.allocate_shared_memory(gl.bfloat16, [AHEAD + 1, R, D], swizzled(W))
     rates = gl.allocate_shared_memory(gl.float32, [AHEAD + 1, R], shared_numbers())
-    parts = gl.allocate_shared_memory(gl.float32, [W, R, D], gl.SwizzledSharedLayout(2, 1, 8, [2, 1, 0]))
-    offset = gl.allocate_shared_memory(gl.float32, [R, D], gl.SwizzledSharedLayout(2, 1, 8, [1, 0]))
+    parts = gl.allocate_shared_memory(gl.float32, [W, R, D], gl.SwizzledSharedLayout(4, 1, min(8, 2 * W), [2, 1, 0]))
+    offset = gl.allocate_shared_memory(gl.float32, [R, D], gl.SwizzledSharedLayout(4, 1, min(8, 2 * W), [1, 0]))
     plain = gl.allocate_shared_memory(gl.bfloat16, [R, D], swizzled(W))
     gated = gl.allocate_shared_memory(gl.bfloat16, [R, D], swizzled(W))
     gated_x = gl.allocate_shared_memory(gl.bfloat16, [R, D], swizzled(W))
@@ -142,7 +148,7 @@ def scan(
     # R equal rows: they are updated by products.
     i = gl.arange(0, R, gl.SliceLayout(1, tokens(W)))[:, None]
     wide, narrow = i * 0 + h2, i * 0 + gl.arange(0, D, gl.SliceLayout(0, tokens(W)))[None, :]
-    b1 = gl.load(b1_ptr + given * b1_stride + head * E + wide)
+    b1 = half(gl.load(b1_ptr + given * b1_stride + head * E + wide))
     b2 = gl.load(b2_ptr + given * b2_stride + head * D + narrow)
     b2_mean = (gl.sum(b2, 1) / D)[:, None]
     b2 -= b2_mean
@@ -161,13 +167,13 @@ def scan(
         place = (first + n).to(gl.int64) * H + head
         gl.store(Ws_ptr + place * 2 * D * E + flat, gl.convert_layout(by_column(W1.to(gl.bfloat16), W), stored(W)))
         gl.store(Ws_ptr + place * 2 * D * E + D * E + flat, gl.convert_layout(turned_from_float(W2), stored(W)))
-        gl.store(bs_ptr + place * (E + D) + wide, b1, i == 0)
+        gl.store(bs_ptr + place * (E + D) + wide, whole(b1, W), i == 0)
         gl.store(bs_ptr + place * (E + D) + E + narrow, b2, i == 0)
         for c in range(n * BLOCK, gl.minimum((n + 1) * BLOCK, count)):
             at = (c - n * BLOCK) * K
             step = gl.where(length >= (c + 1) * K, -last, 0.0)
-            X2, slope = gelu(mma_v2(left, first_operand(W1, W), b1))
-            X2, slope = X2.to(gl.bfloat16), slope.to(gl.bfloat16)
+            X2, slope = gelu(mma_v2(left, first_operand(W1, W), whole(b1, W)))
+            X2 = X2.to(gl.bfloat16)
             parts.store(mma_v2(left_by_warp(X2, W), right_by_warp(W2.to(gl.bfloat16), W), gl.zeros([W, R, D], gl.float32, shares(W))))
             offset.store(b2)
             across = turned(X2)
@@ -189,10 +195,10 @@ def scan(
             if W2s_ptr is not None:
                 gl.store(W2s_ptr + (place * BLOCK + c - n * BLOCK) * D * E + flat, gl.convert_layout(upright, stored(W)))
             G1 = mma_v2(plain.load(gl.DotOperandLayout(0, tokens(W), 2)), right_operand(upright, W), gl.zeros([R, E], gl.float32, tokens(W)))
-            G1 = turned((G1 * slope.to(gl.float32)).to(gl.bfloat16))
+            G1 = turned((G1 * slope).to(gl.bfloat16))
             gl.store(G1_ptr + written, G1, tok < K)
             W1 = mma_v2(left_operand(G1, W), gated_x.load(gl.DotOperandLayout(1, maps(W), 2)), W1)
-            b1 = mma_v2(weight, right_operand(G1, W), b1)
+            b1 = half(mma_v2(weight, right_operand(G1, W), whole(b1, W)))
             W2 = mma_v2(gated.permute([1, 0]).load(gl.DotOperandLayout(0, tokens(W), 2)), right_operand(across, W), W2)
             b2 = mma_v2(ones, gated.load(gl.DotOperandLayout(1, tokens(W), 2)), b2)
             left, x, u, lr, lr_across = fetched(c + 1, room, gamma, beta, W, AHEAD)
@@ -200,6 +206,6 @@ def scan(
 
     if W1_end_ptr is not None:
         gl.store(W1_end_ptr + end * D * E + d1 * E + e, W1)
-        gl.store(b1_end_ptr + end * E + wide, b1, i == 0)
+        gl.store(b1_end_ptr + end * E + wide, whole(b1, W), i == 0)
         gl.store(W2_end_ptr + end * D * E + h2 * D + d2, W2 + W2_mean)
         gl.store(b2_end_ptr + end * D + narrow, b2 + b2_mean, i == 0)
