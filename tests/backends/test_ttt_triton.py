@@ -24,12 +24,14 @@ SPILLED = {
     ("readout_backward", 80): 1312,
     ("reverse_scan", 80): 960,
     ("training_backward", 80): 1576,
+    ("gluon reverse_scan", 80): 136,
     ("mlp scan", 80): 872,
     ("mlp readout", 80): 264,
     ("mlp reverse", 80): 5368,
     ("scan", 90): 104,
     ("readout_backward", 90): 48,
     ("reverse_scan", 90): 472,
+    ("gluon reverse_scan", 90): 8,
     ("mlp scan", 90): 320,
     ("mlp reverse", 90): 1832,
     ("scan", 100): 296,
@@ -67,7 +69,7 @@ def test_all_laws_hold_in_the_interpreter():
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("checks", CHECKS)
+@pytest.mark.parametrize("checks", (*CHECKS, "triton_gluon_checks.py"))
 def test_on_the_gpu(checks, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     if reason := missing():
@@ -84,6 +86,7 @@ def test_the_kernels_keep_their_registers(record_property):
         assert found["stack"] <= SPILLED.get((found["kernel"], found["arch"]), 0), f"registers spill: {found}"
         assert found["registers"] > 16, f"the compiler left nothing of it: {found}"
         assert found["shared"] <= SHARED_MEMORY[found["arch"]], found
+        assert not found["overreaching"], found
 
 
 @pytest.mark.usefixtures("without_driver")

@@ -11,6 +11,7 @@ import torch
 
 from ttt_triton import decode
 from ttt_triton.layout import padded
+from ttt_triton.linear import gluon
 from ttt_triton.linear.op import constants
 from ttt_triton.linear.readout import readout
 from ttt_triton.linear.readout_backward import readout_backward
@@ -42,6 +43,12 @@ def linear(arch):
     yield resources(readout_backward, arch, pointers("dW"), constants(tokens, SIZE, K_PAD=padded(SIZE)))
     yield resources(reverse_scan, arch, pointers(), constants(tokens, SIZE, OPENING=False, STAGES=2))
     yield resources(training_backward, arch, pointers(), constants(tokens, SIZE))
+    # ℓ of these is float32.
+    rates = {"lr_ptr": "fp32"}
+    by_hand = {"K": SIZE, "D": WIDTH, "R": SIZE, "BLOCK": 64 // SIZE, "OPENING": False, "num_warps": WIDTH // 16}
+    for kernel in (gluon.scan, gluon.reverse_scan):
+        found = resources(kernel, arch, pointers() | rates, by_hand)
+        yield found | {"kernel": f"gluon {found['kernel']}"}
 
 
 def deep(arch):

@@ -8,6 +8,7 @@ from pathlib import Path
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.experimental.gluon._runtime import GluonASTSource
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
@@ -19,7 +20,7 @@ def hopper_products(text):
 
 
 def resources(kernel, arch, pointers, constants):
-    """Registers of a thread, bytes of its stack (all of it spilled registers), and bytes of shared memory.
+    """Registers of a thread, bytes of its stack (all of it spilled registers), bytes of shared memory, and ``overreaching`` products.
 
     pointers: the element types of the arguments that end in ``_ptr``, float32 for those not named, a constant None for None; constants: compile-time
     arguments and launch options. Other arguments are integers, but ``eps``.
@@ -32,7 +33,7 @@ def resources(kernel, arch, pointers, constants):
         pointer = f"*{pointers.get(name, 'fp32')}"
         signature[name] = "constexpr" if name in fixed else pointer if name.endswith("_ptr") else "fp32" if name == "eps" else "i32"
     aligned = {(place,): [["tt.divisibility", 16]] for place, kind in enumerate(signature.values()) if kind.startswith("*")}
-    source = ASTSource(fn=kernel, signature=signature, constexprs=fixed, attrs=aligned)
+    source = (GluonASTSource if kernel.is_gluon() else ASTSource)(fn=kernel, signature=signature, constexprs=fixed, attrs=aligned)
     compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=launch)
     crowded = [rows for rows, warps in hopper_products(compiled.asm["ttgir"]) if rows < 16 * warps]
     assert not crowded, f"{kernel.__name__} divides products of {crowded} rows among warps that take 16 each: some read past their operands"
@@ -42,4 +43,15 @@ def resources(kernel, arch, pointers, constants):
         usage = subprocess.run([CUOBJDUMP, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True).stdout
     # Functions that were not inlined are listed, too.
     registers, stack = (max(int(count) for count in re.findall(rf"{name}:(\d+)", usage)) for name in ("REG", "STACK"))
-    return {"kernel": kernel.__name__, "arch": arch, "registers": registers, "stack": stack, "shared": compiled.metadata.shared} | launch
+    found = {"kernel": kernel.__name__, "arch": arch, "registers": registers, "stack": stack, "shared": compiled.metadata.shared}
+    return found | {"overreaching": overreaching(compiled.asm["ttgir"])} | launch
+
+
+def overreaching(ttgir):
+    """Products for Hopper's units that Triton divides among more warps, 16 rows each, than they have rows for.
+
+    Triton 3.6 and 3.7 do that to products of 64 rows in programs of eight warps, half of which then read past the end of the operands.
+    """
+    layouts = dict(re.findall(r"^(#\w+) = #ttg\.nvidia_mma<\{versionMajor = 3.*?warpsPerCTA = \[(\d+),", ttgir, re.MULTILINE))
+    products = re.findall(r"warp_group_dot .*-> tensor<(\d+)x(\d+)xf32, (#\w+)>", ttgir)
+    return [f"{rows} x {columns}" for rows, columns, layout in products if int(rows) < 16 * int(layouts[layout])]

@@ -9,7 +9,24 @@ from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 
 from ...linear.gluon.layouts import copied_numbers, maps, shared_numbers, tokens, turned
-from .layouts import by_column, copied, first_operand, gathered, half, hidden, left_by_warp, left_operand, right_by_warp, right_operand, rows, shares, stored, swizzled, turned_from_float, whole
+from .layouts import (
+    by_column,
+    copied,
+    first_operand,
+    gathered,
+    half,
+    hidden,
+    left_by_warp,
+    left_operand,
+    right_by_warp,
+    right_operand,
+    rows,
+    shares,
+    stored,
+    swizzled,
+    turned_from_float,
+    whole,
+)
 
 
 @gluon.jit
@@ -177,7 +194,10 @@ def scan(
             parts.store(mma_v2(left_by_warp(X2, W), right_by_warp(W2.to(gl.bfloat16), W), gl.zeros([W, R, D], gl.float32, shares(W))))
             offset.store(b2)
             across = turned(X2)
-            hid, tok = gl.arange(0, E, gl.SliceLayout(1, across.type.layout))[:, None], gl.arange(0, R, gl.SliceLayout(0, across.type.layout))[None, :]
+            hid, tok = (
+                gl.arange(0, E, gl.SliceLayout(1, across.type.layout))[:, None],
+                gl.arange(0, R, gl.SliceLayout(0, across.type.layout))[None, :],
+            )
             written = place * (BLOCK * K) * E + at + hid * (BLOCK * K) + tok
             gl.store(X2_ptr + written, across, tok < K)
             async_copy.wait_group(AHEAD - 2)

@@ -1,0 +1,66 @@
+"""Checks of the scans that are laid out by hand, which nothing but a GPU can run; ``test_ttt_triton`` runs them there."""
+
+import pytest
+import torch
+
+import tttcore
+from ttt_triton.linear import gluon
+
+REFERENCE, BACKEND = tttcore.get_backend("torch"), tttcore.get_backend("triton")
+ROUNDING = 2.0**-9
+"""Of bfloat16."""
+
+
+def problem(size, width, lengths, resumed, seed):
+    """(spec, parameters, tokens, state, borders) of packed sequences."""
+    generator = torch.Generator(device="cuda").manual_seed(seed)
+
+    def normal(*shape, scale=1.0):
+        return scale * torch.randn(*shape, generator=generator, device="cuda")
+
+    spec = tttcore.LayerSpec(width=2 * width, heads=2, mini_batch_size=size)
+    params = {"W1": normal(2, width, width, scale=0.1), "b1": normal(2, 1, width, scale=0.1), "token_lr_offset": normal(size, scale=0.01)}
+    params |= {"norm_weight": 1 + normal(2, width, scale=0.1), "norm_bias": normal(2, width, scale=0.1)}
+    shape = (1, sum(lengths), 2)
+    tokens = [normal(*shape, width).bfloat16() for _ in range(3)] + [torch.rand(shape, generator=generator, device="cuda").bfloat16()]
+    borders = torch.tensor([0, *lengths], device="cuda").cumsum(0).int()
+    parts = [{name: normal(len(lengths), *params[name].shape, scale=0.1) for name in ("W1", "b1")} for _ in range(2)]
+    phase = torch.randint(0, size, (len(lengths),), generator=generator, device="cuda", dtype=torch.int32)
+    return spec, params, tokens, tttcore.State(*parts, phase) if resumed else None, borders
+
+
+def answers(backend, dtype, spec, params, tokens, state, borders):
+    """Outputs, final state and the cotangents of everything, by name, when all outputs have random cotangents."""
+    generator = torch.Generator(device="cuda").manual_seed(0)
+
+    def leaf(x):
+        return x.detach().to(dtype or x.dtype).requires_grad_()
+
+    params, tokens = {name: leaf(x) for name, x in params.items()}, [leaf(x) for x in tokens]
+    if state is not None:
+        state = state._replace(**{part: {name: leaf(x) for name, x in getattr(state, part).items()} for part in ("weights", "grads")})
+    y, end = backend.inner(spec, params, *tokens, state, cu_seqlens=borders)
+    results = {"y": y} | {f"{part} {name}": getattr(end, part)[name] for part in ("weights", "grads") for name in ("W1", "b1")}
+    loss = sum((x.double() * torch.randn(x.shape, generator=generator, device="cuda", dtype=torch.float64)).sum() for x in results.values())
+    given = params | dict(zip(("q", "k", "v", "lr"), tokens, strict=True))
+    given |= {} if state is None else {f"{part} {name}": x for part in ("weights", "grads") for name, x in getattr(state, part).items()}
+    grads = torch.autograd.grad(loss, list(given.values()))
+    return {name: x.detach().double() for name, x in (results | {f"d {n}": x for n, x in zip(given, grads, strict=True)}).items()}
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize(
+    ("size", "width", "lengths"),
+    [(16, 64, (531,)), (16, 64, (110, 0, 3, 216)), (1, 64, (150, 77)), (5, 16, (170,)), (32, 32, (130, 65)), (16, 128, (300,)), (7, 64, (5, 328))],
+)
+def test_no_further_from_float64_than_the_other_kernels(monkeypatch, size, width, lengths, resumed):
+    asked = problem(size, width, lengths, resumed, seed=size * width)
+    exact = answers(REFERENCE, torch.float64, *asked)
+    by_hand = answers(BACKEND, None, *asked)
+    monkeypatch.setattr(gluon, "suits", lambda *_: False)
+    plain = answers(BACKEND, None, *asked)
+    assert any(not torch.equal(by_hand[name], plain[name]) for name in exact), "the same kernels ran twice"
+    for name, x in exact.items():
+        scale = x.norm() + 1e-30
+        errors = [float((found[name] - x).norm() / scale) for found in (by_hand, plain)]
+        assert errors[0] <= 2 * errors[1] + ROUNDING, (name, errors)
