@@ -69,7 +69,7 @@ def test_all_laws_hold_in_the_interpreter():
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("checks", (*CHECKS, "triton_gluon_checks.py"))
+@pytest.mark.parametrize("checks", [*CHECKS, "triton_gluon_checks.py"])
 def test_on_the_gpu(checks, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     if reason := missing():

@@ -6,8 +6,9 @@ of them is then, register by register, what the next product wants as its right 
 an operand; one instruction does it.
 """
 
-# pyright: reportGeneralTypeIssues=false
-# Calls of jitted functions are typed as if they never returned.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportOperatorIssue=false
+# What is compiled has other types than what Python would run.
 from __future__ import annotations
 
 import triton.experimental.gluon.language as gl

@@ -1,7 +1,8 @@
 """The sequential part of the backward pass, as ``linear.reverse_scan`` for bfloat16, a mini-batch a step."""
 
-# pyright: reportGeneralTypeIssues=false
-# Calls of jitted functions are typed as if they never returned.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportOperatorIssue=false
+# What is compiled has other types than what Python would run.
 from __future__ import annotations
 
 import triton.experimental.gluon.language as gl
@@ -217,9 +218,9 @@ def reverse_scan(
         ΔG ← ΔG − s_{K−1} (XΛ + λ)        w = ℓΔG        ΔZ = ∂²L/∂z² w        ΔL/∂e = p = r (w − ẑ mean(ẑw))        Δℓ = rowsum(G ⊙ ΔG)
         Λ ← Λ + XᵀΔZ        λ ← λ + 1ᵀΔZ        and at the start of a block what its read-outs say of W and b
 
-    Arguments are those of ``linear.reverse_scan``; D is 16, 32, 64 or 128, R is K but 16 at the least, BLOCK the mini-batches of a block, an even number;
-    all tensors of tokens and ΔWs are bfloat16, but ℓ is float32. The second derivative is that of ``linear.reverse_scan.second_derivative``: with
-    c = 2γ²ẑ + u all of it follows from the sums of c, cẑ, (γ²ẑ + u)ẑ over the inputs and of ΔG, γ²ΔG, ẑΔG, cΔG, γ²ẑΔG, which are taken all at once.
+    Arguments are those of ``linear.reverse_scan``; D is 16, 32, 64 or 128, R is K but 16 at the least, BLOCK the mini-batches of a block, an even
+    number; all tensors of tokens and ΔWs are bfloat16, but ℓ is float32. The second derivative is that of ``linear.reverse_scan.second_derivative``:
+    with c = 2γ²ẑ + u all of it follows from the sums of c, cẑ, (γ²ẑ + u)ẑ over the inputs and of ΔG, γ²ΔG, ẑΔG, cΔG, γ²ẑΔG, taken all at once.
     """
     W: gl.constexpr = D // 16
     gl.static_assert(gl.num_warps() == W)

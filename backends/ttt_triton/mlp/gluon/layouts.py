@@ -6,14 +6,15 @@ What is summed over the hidden columns is summed in each warp first, as a produc
 for why that is done.
 """
 
-# pyright: reportGeneralTypeIssues=false
-# Calls of jitted functions are typed as if they never returned.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportOperatorIssue=false
+# What is compiled has other types than what Python would run.
 from __future__ import annotations
 
 import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 
-from ...linear.gluon.layouts import maps, tokens, turned
+from ...linear.gluon.layouts import maps, tokens
 
 
 @gluon.constexpr_function

@@ -1,7 +1,8 @@
 """The sequential part of the forward pass, as ``mlp.scan`` for bfloat16, with both maps in registers."""
 
-# pyright: reportGeneralTypeIssues=false
-# Calls of jitted functions are typed as if they never returned.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportOperatorIssue=false
+# What is compiled has other types than what Python would run.
 from __future__ import annotations
 
 import triton.experimental.gluon.language as gl
