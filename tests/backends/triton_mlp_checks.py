@@ -7,7 +7,7 @@ import torch
 import tttcore
 from ttt_triton.layout import INTERPRETED, Layout, packed, padded_rows, tile
 from ttt_triton.mlp import mlp
-from ttt_triton.mlp.op import pieces
+from ttt_triton.mlp.launch import borders, pieces
 
 NAMES = ("W1", "b1", "W2", "b2")
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -66,7 +66,17 @@ def answers(size, width, lengths, resumed, seed=0):
 @pytest.mark.parametrize(
     ("size", "width", "lengths"),
     [
-        *[(1, 4, (9,)), (4, 8, (31, 31)), (5, 12, (38,)), (5, 8, (96,)), (16, 8, (37,)), (64, 4, (70,)), (4, 8, (2,)), (4, 8, (0,))],
+        *[
+            (1, 4, (9,)),
+            (4, 8, (31, 31)),
+            (4, 8, (21, 21, 21)),
+            (5, 12, (38,)),
+            (5, 8, (96,)),
+            (16, 8, (37,)),
+            (64, 4, (70,)),
+            (4, 8, (2,)),
+            (4, 8, (0,)),
+        ],
         *[(4, 8, (13, 0, 3, 21, 4)), (5, 12, (7, 0, 22))],
     ],
 )
@@ -78,18 +88,23 @@ def test_equals_autograd_through_the_reference(size, width, lengths, resumed):
 
 
 @pytest.mark.parametrize(("longest", "block"), [(0, 64), (1, 64), (300, 60), (2048, 64), (2049, 60), (32768, 64)])
-def test_pieces_are_few_and_hold_all_tokens(longest, block):
-    found = list(pieces(longest, block))
-    assert len(found) <= 8
-    assert [begin for begin, _ in found] == [found[0][1] * block * i for i in range(len(found))]
-    assert longest <= sum(blocks for _, blocks in found) * block < longest + block or not longest
+def test_pieces_hold_all_blocks_once(longest, block):
+    begins = borders(longest, block)
+    assert len(begins) <= 16
+    found = [
+        (piece.top + row, piece.begin + place * block)
+        for piece in pieces(5, 32, longest, block, None)
+        for row in range(piece.rows)
+        for place in range(piece.blocks)
+    ]
+    assert sorted(found) == [(row, token) for row in range(5) for token in range(0, longest, block)]
 
 
-def test_without_gradients_no_weights_are_kept():
-    tokens = [torch.randn(8, 1, 4, device=DEVICE) for _ in range(3)] + [torch.rand(8, 1, device=DEVICE)]
+def test_without_gradients_the_answer_is_the_same():
+    tokens = [torch.randn(70, 1, 4, device=DEVICE) for _ in range(3)] + [torch.rand(70, 1, device=DEVICE)]
     weights = [torch.randn(1, 1, *shape, device=DEVICE) for shape in ((4, 16), (1, 16), (16, 4), (1, 4))]
     learned = torch.rand(4, device=DEVICE), torch.rand(1, 4, device=DEVICE), torch.rand(1, 4, device=DEVICE)
-    layout = Layout.even(block(4), 1, 8)
+    layout = Layout.even(block(4), 1, 70)
     y = mlp(tokens, weights, learned, None, layout, 1e-6)[0]
     grown = [x.requires_grad_() for x in weights]
     assert torch.equal(y, mlp(tokens, grown, learned, None, layout, 1e-6)[0])
@@ -107,5 +122,5 @@ def test_operator_is_registered_as_pytorch_asks(dtype, ragged):
     layout = Layout.ragged(4, block(4), 9, start, length, None) if ragged else Layout.even(block(4), 1, 9)
     for x in (*tokens, *weights, *learned):
         x.requires_grad_()
-    where = (layout.start, layout.length, layout.first, layout.row, layout.longest, layout.blocks, layout.total)
+    where = (layout.start, layout.length, layout.first, layout.row, layout.longest, layout.total)
     torch.library.opcheck(forward, (*tokens, *weights, *learned, *where, True, 1e-6))

@@ -18,6 +18,7 @@ from ttt_triton.linear.readout_backward import readout_backward
 from ttt_triton.linear.reverse_scan import reverse_scan
 from ttt_triton.linear.scan import scan
 from ttt_triton.linear.training_backward import training_backward
+from ttt_triton.mlp import launch, op_backward
 from ttt_triton.mlp import op as mlp
 from tttcore import LayerSpec
 
@@ -25,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from compiled import resources
 
 SIZE, WIDTH = 16, 64
-NARROW = ("q", "k", "v", "lr", "y", "dq", "dk", "dv", "dlr", "dy", "G", "G1", "G2", "X2", "Ws", "dG", "normed", "dWs", "dz", "p")
+NARROW = ("q", "k", "v", "lr", "y", "dq", "dk", "dv", "dlr", "dy", "G", "Ws", "dG", "normed", "dWs", "dz", "p", "G1", "G2", "X2")
 SUMS = tuple(f"{part}_{name}" for part in ("S", "dS") for name in ("W1", "b1", "W2", "b2"))
 ABSENT = (*SUMS, "opening", "opening_k", "opening_q", "dopening", "start", "length", "phase", "first", "row", "valid")
 
@@ -52,12 +53,21 @@ def linear(arch):
 
 
 def deep(arch):
-    """Those of TTT-MLP."""
-    tokens = torch.empty(0, 1, WIDTH, dtype=torch.bfloat16)
-    for kernel in (mlp.scan, mlp.readout, mlp.open_sums, mlp.reverse):
-        types = pointers("replayed_W") | (dict.fromkeys((f"{name}_ptr" for name in SUMS), "fp32") if kernel is mlp.open_sums else {})
-        found = resources(kernel, arch, types, mlp.constants(kernel, tokens, 4 * WIDTH, SIZE))
+    """Those of TTT-MLP; with K = 64 too, where the sequential ones have products of 64 rows."""
+    tokens, sequential = torch.empty(0, 1, WIDTH, dtype=torch.bfloat16), launch.SEQUENTIAL
+    forward = (mlp.readout, mlp.open_sums, op_backward.slopes)
+    backward = (op_backward.readout_backward, op_backward.open_sums_backward, op_backward.training_backward)
+    types = pointers("W2s", "slope", "curve", "F", "dX2", "dG1", "dG2", "Ls") | dict.fromkeys((f"{name}_ptr" for name in SUMS), "fp32")
+    for kernel in (*sequential, *forward, *backward):
+        found = resources(kernel, arch, types, launch.constants(kernel, tokens, 4 * WIDTH, SIZE))
         yield found | {"kernel": f"mlp {found['kernel']}"}
+    for kernel in sequential:
+        found = resources(kernel, arch, types, launch.constants(kernel, tokens, 4 * WIDTH, 64))
+        yield found | {"kernel": f"mlp {found['kernel']}, K = 64"}
+    for when, kept in (("forward", None), ("backward", "bf16")):
+        by_hand = {"K": SIZE, "D": WIDTH, "BLOCK": 64 // SIZE, "num_warps": WIDTH // 8}
+        found = resources(launch.gluon.scan, arch, types | {"lr_ptr": "fp32", "W2s_ptr": kept}, by_hand)
+        yield found | {"kernel": f"mlp gluon scan, {when}"}
 
 
 def decoding(arch):

@@ -30,7 +30,7 @@ def mlp(
     if first is not None:
         weights, layout = first.weights, first.layout
     where = (layout.start, layout.length, layout.first, layout.row)
-    y, *ends = forward(*tokens, *weights, *learned, *where, layout.longest, layout.blocks, layout.total, differentiable, eps)
+    y, *ends = forward(*tokens, *weights, *learned, *where, layout.longest, layout.total, differentiable, eps)
     ends = ends[:8]
     if first is not None and layout.length is not None:
         # A row more for the empty slots, whichever of them is written last.

@@ -7,8 +7,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..linear.tiles import block_of, centre, dot, readers, rstd
-from .tiles import gelu, piece, rows
+from ..linear.tiles import centre, dot, readers, rstd
+from .tiles import begun, block_at, gelu, rows
 
 
 @triton.jit
@@ -29,6 +29,7 @@ def readout(
     first_ptr,
     row_ptr,
     y_ptr,
+    top,
     longest,
     begin,
     blocks,
@@ -54,16 +55,13 @@ def readout(
     Shapes as in ``scan``; q, y ``[N, H, D]``.
     """
     head, place = tl.program_id(0), tl.program_id(1)
-    row, n = block_of(place, blocks, first_ptr, row_ptr)
-    start, length, _ = piece(row, longest, begin, blocks, start_ptr, length_ptr, first_ptr, K, R)
+    n, start, length = block_at(place, top, longest, begin, blocks, start_ptr, length_ptr, first_ptr, row_ptr, K, R)
     if n >= tl.cdiv(length, R // K * K):
         return
     d, i = tl.arange(0, D_PAD)[None, :], tl.arange(0, R)
     real, inside = d < D, (i < R // K * K) & (n * (R // K * K) + i < length)
     both = inside[:, None] & real
-    # Of a mini-batch that is begun all K rows are written; asked of all of them alike, loads can be wide.
-    begun = (i // K < R // K) & (n * (R // K) + i // K < tl.cdiv(length, K))
-    token = (start + n * (R // K * K)).to(tl.int64) * H + head
+    token = start.to(tl.int64) * H + head
     at = place.to(tl.int64) * H + head
     tile = i[:, None] * (H * D) + d
     q = tl.load(q_ptr + token * D + tile, both, 0.0)
@@ -78,7 +76,7 @@ def readout(
         e = c + tl.arange(0, C)
         W1, W2, b1 = rows(Ws_ptr, bs_ptr, at, e, d, D, E)
         lying = (at * E + e[:, None]) * (R // K * K) + i[None, :]
-        written = (e < E)[:, None] & begun[None, :]
+        written = (e < E)[:, None] & begun(n, length, K, R)[None, :]
         G1 = tl.load(G1_ptr + lying, written, 0.0)
         h = gelu(dot(q, tl.trans(W1), DOT, PRECISION) + b1[None, :] - dot(read, tl.trans(G1), DOT, PRECISION))[0].to(DOT)
         X2 = tl.load(X2_ptr + lying, written, 0.0)

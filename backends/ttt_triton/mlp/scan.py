@@ -31,6 +31,7 @@ def scan(
     G2_ptr,
     Ws_ptr,
     bs_ptr,
+    W2s_ptr,
     W1_end_ptr,
     b1_end_ptr,
     W2_end_ptr,
@@ -39,6 +40,7 @@ def scan(
     b1_stride,
     W2_stride,
     b2_stride,
+    top,
     longest,
     begin,
     blocks,
@@ -64,20 +66,21 @@ def scan(
     Tiles of hidden columns lie on their side, a token in each column, and so does W₁: ``[E, D]`` like W₂. Warps then divide the hidden columns among
     them, and all products but X₂W₂ find their left operands where the last product left them.
 
-    k, v ``[N, H, D]``, ℓ ``[N, H]``, W₁ ``[R, H, D, E]``, b₁ ``[R, H, E]``, W₂ ``[R, H, E, D]``, b₂ ``[R, H, D]``, s ``[K]``, γ, β ``[H, D]``. With
-    n = R // K · K tokens in a block: X₂, G₁ ``[blocks, H, E, n]``, G₂ ``[blocks, H, n, D]``, Ws ``[blocks, H, 2, E, D]``, bs ``[blocks, H, E + D]``.
+    k, v ``[N, H, D]``, ℓ ``[N, H]``, W₁ ``[R, H, D, E]``, b₁ ``[R, H, E]``, W₂ ``[R, H, E, D]``, b₂ ``[R, H, D]``, s ``[K]``, γ, β ``[H, D]``.
+    For n tokens in a block X₂, G₁ ``[blocks, H, E, n]``, G₂ ``[blocks, H, n, D]``, Ws ``[blocks, H, 2, E, D]``, bs ``[blocks, H, E + D]``, and W₂ at
+    the starts of all mini-batches in W2s ``[blocks, H, R // K, E, D]``, if asked for.
     """
-    head, row = tl.program_id(0), tl.program_id(1)
-    start, length, first = piece(row, longest, begin, blocks, start_ptr, length_ptr, first_ptr, K, R)
+    head, row = tl.program_id(0), top + tl.program_id(1)
+    start, length, first = piece(row, top, longest, begin, blocks, start_ptr, length_ptr, first_ptr, K, R)
     i, columns_of_d, columns_of_e = tl.arange(0, K_PAD), tl.arange(0, D_PAD), tl.arange(0, E_PAD)
     d, e = columns_of_d[None, :], columns_of_e[:, None]
     real, both = d < D, (d < D) & (e < E)
     hidden = (e < E) & (i < K)[None, :]
     lying, upright = d * E + e, e * D + d
-    given, end = row.to(tl.int64), row.to(tl.int64) * H + head
-    W1 = tl.load(W1_ptr + given * W1_stride + head * D * E + lying, both, 0.0)
+    given, end = tl.program_id(1).to(tl.int64), row.to(tl.int64) * H + head
+    W1 = tl.load(W1_ptr + given * W1_stride + head * D * E + lying, both, 0.0).to(tl.float32)
     b1 = tl.load(b1_ptr + given * b1_stride + head * E + columns_of_e, columns_of_e < E, 0.0)
-    W2, W2_mean = centre(tl.load(W2_ptr + given * W2_stride + head * D * E + upright, both, 0.0), real, D)
+    W2, W2_mean = centre(tl.load(W2_ptr + given * W2_stride + head * D * E + upright, both, 0.0).to(tl.float32), real, D)
     b2 = tl.load(b2_ptr + given * b2_stride + head * D + columns_of_d, columns_of_d < D, 0.0)
     b2_mean = tl.sum(b2, 0) / D
     b2 = tl.where(columns_of_d < D, b2 - b2_mean, 0.0)
@@ -110,6 +113,8 @@ def scan(
             lr_next = tl.load(lr_ptr + token + i * H, there, 0.0)
 
             at = (c - n * (R // K)) * K
+            if W2s_ptr is not None:
+                tl.store(W2s_ptr + (place * (R // K) + c - n * (R // K)) * D * E + upright, W2, both)
             X2, slope = gelu(dot(W1, tl.trans(x), DOT, PRECISION) + b1[:, None])
             X2, slope = X2.to(DOT), slope.to(DOT)
             G2 = loss_gradient(across(X2, W2, DOT, PRECISION) + b2[None, :], u, gamma, squares, real, D, eps, PRECISION)
@@ -125,7 +130,8 @@ def scan(
             W2 = tl.dot(X2, G2.to(DOT), W2, input_precision=PRECISION)
             b2 += tl.sum(G2, 0)
             x, lr = x_next, lr_next
-    tl.store(W1_end_ptr + end * D * E + lying, W1, both)
-    tl.store(b1_end_ptr + end * E + columns_of_e, b1, columns_of_e < E)
-    tl.store(W2_end_ptr + end * D * E + upright, W2 + W2_mean[:, None], both)
-    tl.store(b2_end_ptr + end * D + columns_of_d, b2 + b2_mean, columns_of_d < D)
+    if W1_end_ptr is not None:
+        tl.store(W1_end_ptr + end * D * E + lying, W1, both)
+        tl.store(b1_end_ptr + end * E + columns_of_e, b1, columns_of_e < E)
+        tl.store(W2_end_ptr + end * D * E + upright, W2 + W2_mean[:, None], both)
+        tl.store(b2_end_ptr + end * D + columns_of_d, b2 + b2_mean, columns_of_d < D)

@@ -29,6 +29,8 @@ from .layouts import (
     whole,
 )
 
+AHEAD = gl.constexpr(3)
+
 
 @gluon.jit
 def approximately(instruction: gl.constexpr, x):
@@ -67,7 +69,7 @@ def loss_gradient(z, u, gamma, squares, D: gl.constexpr, eps):
 
 
 @gluon.jit
-def fetch(c, room, k_ptr, v_ptr, lr_ptr, start, length, head, H, K: gl.constexpr, D: gl.constexpr, AHEAD: gl.constexpr):
+def fetch(c, room, k_ptr, v_ptr, lr_ptr, start, length, head, H, K: gl.constexpr, D: gl.constexpr):
     """Begin to copy k, v and ℓ of mini-batch c, 0 where there is no token."""
     W: gl.constexpr = D // 8
     i, d = gl.arange(0, 16, gl.SliceLayout(1, copied(W))), gl.arange(0, D, gl.SliceLayout(0, copied(W)))
@@ -81,7 +83,7 @@ def fetch(c, room, k_ptr, v_ptr, lr_ptr, start, length, head, H, K: gl.constexpr
 
 
 @gluon.jit
-def fetched(c, room, gamma, beta, W: gl.constexpr, AHEAD: gl.constexpr):
+def fetched(c, room, gamma, beta, W: gl.constexpr):
     """(X as left operand, X and u by rows, ℓ by rows, ℓ by columns of a left operand) of mini-batch c."""
     at = c % (AHEAD + 1)
     x = room[0].index(at).load(rows(W))
@@ -128,7 +130,6 @@ def scan(
     K: gl.constexpr,
     D: gl.constexpr,
     BLOCK: gl.constexpr,
-    AHEAD: gl.constexpr,
 ):
     """Of one head (axis 0) of a piece of a sequence (axis 1), X₂, G₁, G₂ of its tokens, and W, b at its blocks' starts and at its end.
 
@@ -154,7 +155,7 @@ def scan(
     gated_x = gl.allocate_shared_memory(gl.bfloat16, [R, D], swizzled(W))
     room = ks, vs, rates
     for ahead in gl.static_range(AHEAD):
-        fetch(ahead, room, k_ptr, v_ptr, lr_ptr, start, length, head, H, K, D, AHEAD)
+        fetch(ahead, room, k_ptr, v_ptr, lr_ptr, start, length, head, H, K, D)
 
     e, d1 = hidden(gl.arange(0, E, gl.SliceLayout(1, maps(W))), E)[:, None], gl.arange(0, D, gl.SliceLayout(0, maps(W)))[None, :]
     d2, h2 = gl.arange(0, D, gl.SliceLayout(1, tokens(W)))[:, None], gl.arange(0, E, gl.SliceLayout(0, tokens(W)))[None, :]
@@ -176,7 +177,7 @@ def scan(
     squares = gl.sum(gl.sum(gamma * gamma, 1), 0)
     last = gl.load(scale_ptr + K - 1)
     async_copy.wait_group(AHEAD - 1)
-    left, x, u, lr, lr_across = fetched(0, room, gamma, beta, W, AHEAD)
+    left, x, u, lr, lr_across = fetched(0, room, gamma, beta, W)
 
     flat = gl.arange(0, E, gl.SliceLayout(1, stored(W)))[:, None] * D + gl.arange(0, D, gl.SliceLayout(0, stored(W)))[None, :]
 
@@ -210,7 +211,7 @@ def scan(
             gated.store((G2 * (step * lr)[:, None]).to(gl.bfloat16))
             gated_x.store((x.to(gl.float32) * (step * lr)[:, None]).to(gl.bfloat16))
             weight = (gl.full([R, R], 1.0, gl.float32, gl.DotOperandLayout(0, tokens(W), 2)) * (step * lr_across)[None, :]).to(gl.bfloat16)
-            fetch(c + AHEAD, room, k_ptr, v_ptr, lr_ptr, start, length, head, H, K, D, AHEAD)
+            fetch(c + AHEAD, room, k_ptr, v_ptr, lr_ptr, start, length, head, H, K, D)
 
             upright = turned_from_float(W2)
             if W2s_ptr is not None:
@@ -222,7 +223,7 @@ def scan(
             b1 = half(mma_v2(weight, right_operand(G1, W), whole(b1, W)))
             W2 = mma_v2(gated.permute([1, 0]).load(gl.DotOperandLayout(0, tokens(W), 2)), right_operand(across, W), W2)
             b2 = mma_v2(ones, gated.load(gl.DotOperandLayout(1, tokens(W), 2)), b2)
-            left, x, u, lr, lr_across = fetched(c + 1, room, gamma, beta, W, AHEAD)
+            left, x, u, lr, lr_across = fetched(c + 1, room, gamma, beta, W)
     async_copy.wait_group(0)
 
     if W1_end_ptr is not None:

@@ -1,0 +1,73 @@
+"""How a call is divided among launches: groups of sequences, pieces of each, and the kernels' compile-time arguments."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..layout import INTERPRETED, operands, padded, saved_dtype, tile
+from . import gluon
+from .reverse_scan import reverse_scan
+from .scan import scan
+
+SEQUENTIAL = (scan, reverse_scan)
+PROGRAMS = 4 if INTERPRETED else 128
+"""Of a sequential kernel, so many keep a GPU busy: one takes all registers of a multiprocessor."""
+
+
+class Piece(NamedTuple):
+    """Piece ``number`` of ``rows`` sequences from ``top`` on: at most ``blocks`` blocks of each from token ``begin`` on, ``places`` in all."""
+
+    top: int
+    rows: int
+    begin: int
+    blocks: int
+    places: int
+    number: int
+    last: bool
+
+
+def constants(kernel: Any, q: Tensor, hidden: int, size: int) -> dict[str, Any]:
+    """A kernel's compile-time arguments for tokens q, E = ``hidden`` columns and K = ``size``."""
+    width = q.shape[-1]
+    shape = {"K": size, "D": width, "E": hidden, "R": tile(size, width, q.dtype)}
+    shape |= {"K_PAD": padded(size), "D_PAD": padded(width), "E_PAD": padded(hidden)} | operands(q.dtype)
+    # Float32 leaves no shared memory for loads ahead, nor do large mini-batches, and for half as many hidden columns at a time.
+    narrow = saved_dtype(q.dtype) == torch.bfloat16
+    shape |= {"STAGES": 2 if narrow and size <= 16 else 1, "C": min(64 if narrow else 32, padded(hidden))}
+    # Both maps, or their cotangents, are in registers.
+    warps = 8 if kernel in SEQUENTIAL and padded(width) * padded(hidden) > 4096 else 4
+    return {name: value for name, value in shape.items() if name in kernel.arg_names} | {"num_warps": warps, "num_stages": 1, "maxnreg": 255}
+
+
+def scanning(size: int, hidden: int, k: Tensor, v: Tensor, lr: Tensor) -> tuple[Any, Tensor, dict[str, Any]]:
+    """(``scan``, ℓ for it, compile-time arguments): laid out by hand where it can be, else what anything can run."""
+    width, block = k.shape[-1], tile(size, k.shape[-1], k.dtype) // size
+    aligned = all(x.dtype == torch.bfloat16 and x.data_ptr() % 16 == 0 for x in (k, v))
+    if INTERPRETED or not (aligned and gluon.suits(size, width, hidden)):
+        return scan, lr, constants(scan, k, hidden, size)
+    return gluon.scan, lr.float(), {"K": size, "D": width, "BLOCK": block, "num_warps": width // 8}
+
+
+def borders(longest: int, block: int) -> list[int]:
+    """First tokens of the pieces of sequences of ``longest`` tokens: sixteenths, of no less than 256 tokens, in whole blocks."""
+    blocks = max(-(-longest // (16 * block)), 1 if INTERPRETED else 256 // block)
+    return list(range(0, max(longest, 1), blocks * block))
+
+
+def pieces(rows: int, heads: int, longest: int, block: int, ragged: int | None) -> list[Piece]:
+    """Those of R = ``rows`` sequences, in the order in which they take turns: as many sequences together as keep a GPU busy.
+
+    Sequences of different lengths, in ``ragged`` places, are one piece.
+    """
+    if ragged is not None:
+        return [Piece(0, rows, 0, ragged, ragged, 0, True)] if rows else []
+    begins, together = borders(longest, block), max(1, PROGRAMS // heads)
+    found: list[Piece] = []
+    for top in range(0, rows, together):
+        for number, (begin, end) in enumerate(zip(begins, [*begins[1:], longest], strict=True)):
+            count, blocks = min(together, rows - top), -(-(end - begin) // block)
+            found.append(Piece(top, count, begin, blocks, count * blocks, number, number == len(begins) - 1))
+    return found

@@ -1,0 +1,106 @@
+"""The parallel part of the backward pass that comes first: the derivatives of all training rows, which ``reverse_scan`` multiplies by."""
+
+# pyright: reportGeneralTypeIssues=false
+# Calls of jitted functions are typed as if they never returned.
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ..linear.reverse_scan import bend
+from ..linear.tiles import centre, dot, earlier, rstd
+from .tiles import begun, block_at, gelu_twice, rows
+
+
+@triton.jit
+def slopes(
+    k_ptr,
+    v_ptr,
+    lr_ptr,
+    X2_ptr,
+    G1_ptr,
+    G2_ptr,
+    Ws_ptr,
+    bs_ptr,
+    scale_ptr,
+    gamma_ptr,
+    beta_ptr,
+    start_ptr,
+    length_ptr,
+    first_ptr,
+    row_ptr,
+    slope_ptr,
+    curve_ptr,
+    normed_ptr,
+    F_ptr,
+    norms_ptr,
+    top,
+    longest,
+    begin,
+    blocks,
+    H,
+    eps,
+    K: tl.constexpr,
+    D: tl.constexpr,
+    E: tl.constexpr,
+    R: tl.constexpr,
+    D_PAD: tl.constexpr,
+    E_PAD: tl.constexpr,
+    C: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Of one head (axis 0) of a block (axis 1) of a piece, the derivatives of its training rows at the weights that each mini-batch starts from.
+
+    With C_ij = s_{K−1} ℓ_j where j is of an earlier mini-batch than i, else 0 (docs/mathematics.md, equations 13 and 14):
+
+        Z₁ = XW₁ + b₁ − (C ⊙ (XXᵀ + 1)) G₁        H̄ = G₂W₂ᵀ − (C ⊙ G₂G₂ᵀ) X₂        σ′ = σ′(Z₁), curve = H̄ ⊙ σ″(Z₁)
+        Z₂ = X₂W₂ + b₂ − (C ⊙ (X₂X₂ᵀ + 1)) G₂        Ẑ, r of its norm, s₂ and F of the loss's second derivative (``linear.reverse_scan.bend``)
+
+    σ′, curve ``[blocks, H, E, n]``, Ẑ, F ``[blocks, H, n, D]``, r and s₂ ``[blocks, H, 2, n]``, for n tokens in a block.
+    """
+    head, place = tl.program_id(0), tl.program_id(1)
+    n, start, length = block_at(place, top, longest, begin, blocks, start_ptr, length_ptr, first_ptr, row_ptr, K, R)
+    if n >= tl.cdiv(length, R // K * K):
+        return
+    d, i = tl.arange(0, D_PAD)[None, :], tl.arange(0, R)
+    real, inside, there = d < D, (i < R // K * K) & (n * (R // K * K) + i < length), begun(n, length, K, R)
+    token = start.to(tl.int64) * H + head
+    at = place.to(tl.int64) * H + head
+    tile, line = i[:, None] * (H * D) + d, at * (R // K * K) * D + i[:, None] * D + d
+    x = tl.load(k_ptr + token * D + tile, inside[:, None] & real, 0.0)
+    lr = tl.load(lr_ptr + token + i * H, inside, 0.0).to(tl.float32)
+    G2 = tl.load(G2_ptr + line, there[:, None] & real, 0.0)
+    C_ = tl.where(earlier(K, R), (tl.load(scale_ptr + K - 1) * lr)[None, :], 0.0)
+    along1 = (C_ * (dot(x, tl.trans(x), DOT, PRECISION) + 1)).to(DOT)
+    along2 = (C_ * dot(G2, tl.trans(G2), DOT, PRECISION)).to(DOT)
+
+    z = tl.zeros((R, D_PAD), tl.float32)
+    similar = tl.zeros((R, R), tl.float32)
+    for c in tl.range(0, E_PAD, C, num_stages=1):
+        e = c + tl.arange(0, C)
+        W1, W2, b1 = rows(Ws_ptr, bs_ptr, at, e, d, D, E)
+        lying, written = (at * E + e[:, None]) * (R // K * K) + i[None, :], (e < E)[:, None] & there[None, :]
+        G1 = tl.load(G1_ptr + lying, written, 0.0)
+        X2 = tl.load(X2_ptr + lying, written, 0.0)
+        z1 = dot(W1, tl.trans(x), DOT, PRECISION) + b1[:, None] - dot(G1, tl.trans(along1), DOT, PRECISION)
+        _, slope, curve = gelu_twice(z1)
+        tl.store(slope_ptr + lying, slope, written)
+        curve *= dot(W2, tl.trans(G2), DOT, PRECISION) - dot(X2, tl.trans(along2), DOT, PRECISION)
+        tl.store(curve_ptr + lying, curve, written)
+        z = tl.dot(tl.trans(X2).to(DOT), W2.to(DOT), z, input_precision=PRECISION)
+        similar = tl.dot(tl.trans(X2).to(DOT), X2.to(DOT), similar, input_precision=PRECISION)
+
+    b2 = tl.load(bs_ptr + at * (E + D) + E + d, real, 0.0)
+    C_ = tl.where(earlier(K, R), (tl.load(scale_ptr + K - 1) * lr)[None, :], 0.0)
+    z, _ = centre(z + b2 - dot(C_ * (similar + 1), G2, DOT, PRECISION), real, D)
+    r = rstd(z, D, eps)
+    gamma = tl.load(gamma_ptr + head * D + d, real, 0.0)
+    beta = tl.load(beta_ptr + head * D + d, real, 0.0)
+    target = tl.load(v_ptr + token * D + tile, inside[:, None] & real, 0.0).to(tl.float32) - x.to(tl.float32)
+    s2, F, _ = bend(z * r, gamma * (beta - target), gamma * gamma, r, real, D)
+    tl.store(normed_ptr + line, z * r, there[:, None] & real)
+    tl.store(F_ptr + line, F, there[:, None] & real)
+    norms = at * 2 * (R // K * K) + i[:, None]
+    tl.store(norms_ptr + norms, r, there[:, None])
+    tl.store(norms_ptr + norms + R // K * K, s2, there[:, None])
