@@ -87,13 +87,14 @@ def test_equals_autograd_through_the_reference(size, width, lengths, resumed):
         assert error <= 2e-5, (name, error)
 
 
+@pytest.mark.parametrize("joined", [1, 4])
 @pytest.mark.parametrize(("longest", "block"), [(0, 64), (1, 64), (300, 60), (2048, 64), (2049, 60), (32768, 64)])
-def test_pieces_hold_all_blocks_once(longest, block):
+def test_pieces_hold_all_blocks_once(longest, block, joined):
     begins = borders(longest, block)
     assert len(begins) <= 16
     found = [
         (piece.top + row, piece.begin + place * block)
-        for piece in pieces(5, 32, longest, block, None)
+        for piece in pieces(5, 32, longest, block, None, joined)
         for row in range(piece.rows)
         for place in range(piece.blocks)
     ]
@@ -108,6 +109,19 @@ def test_without_gradients_the_answer_is_the_same():
     y = mlp(tokens, weights, learned, None, layout, 1e-6)[0]
     grown = [x.requires_grad_() for x in weights]
     assert torch.equal(y, mlp(tokens, grown, learned, None, layout, 1e-6)[0])
+
+
+def test_vmap_equals_a_loop():
+    tokens = [torch.randn(2, 18, 1, 4, device=DEVICE) for _ in range(3)] + [torch.rand(2, 18, 1, device=DEVICE)]
+    weights = [torch.randn(1, 1, *shape, device=DEVICE) for shape in ((4, 16), (1, 16), (16, 4), (1, 4))]
+    learned = torch.rand(4, device=DEVICE), torch.rand(1, 4, device=DEVICE), torch.rand(1, 4, device=DEVICE)
+
+    def run(*tokens):
+        y, *ends = mlp(tokens, weights, learned, None, Layout.even(block(4), 1, 18), 1e-6)
+        return y, *ends[0], *ends[1]
+
+    for got, expected in zip(torch.func.vmap(run)(*tokens), zip(*map(run, *tokens), strict=True), strict=True):
+        assert torch.equal(got, torch.stack(expected))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

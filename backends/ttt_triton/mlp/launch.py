@@ -57,14 +57,14 @@ def borders(longest: int, block: int) -> list[int]:
     return list(range(0, max(longest, 1), blocks * block))
 
 
-def pieces(rows: int, heads: int, longest: int, block: int, ragged: int | None) -> list[Piece]:
-    """Those of R = ``rows`` sequences, in the order in which they take turns: as many sequences together as keep a GPU busy.
+def pieces(rows: int, heads: int, longest: int, block: int, ragged: int | None, joined: int = 1) -> list[Piece]:
+    """Those of R = ``rows`` sequences, ``joined`` at a time, in the order in which they take turns: as many sequences together as keep a GPU busy.
 
     Sequences of different lengths, in ``ragged`` places, are one piece.
     """
     if ragged is not None:
         return [Piece(0, rows, 0, ragged, ragged, 0, True)] if rows else []
-    begins, together = borders(longest, block), max(1, PROGRAMS // heads)
+    begins, together = borders(longest, block)[::joined], max(1, PROGRAMS // heads)
     found: list[Piece] = []
     for top in range(0, rows, together):
         for number, (begin, end) in enumerate(zip(begins, [*begins[1:], longest], strict=True)):

@@ -11,6 +11,8 @@ from .readout import readout
 from .sums import open_sums
 
 Tensors = list[Tensor]
+JOINED = 4
+"""Pieces of the backward pass that are one piece forward, where a token needs less room."""
 
 
 @torch.library.custom_op("tttcore::mlp", mutates_args=())
@@ -40,7 +42,8 @@ def forward(
     y, W1_end, b1_end, W2_end, b2_end, S_W1, S_b1, S_W2, S_b2, W_kept, b_kept = results
     size, heads, (rows, _, width, hidden) = scale.shape[0], q.shape[1], W1.shape
     block, where, ends = tile(size, width, q.dtype) // size * size, (start, length, first), (W1_end, b1_end, W2_end, b2_end)
-    order = pieces(rows, heads, longest, block, None if start is None else total)
+    order = pieces(rows, heads, longest, block, None if start is None else total, JOINED)
+    apart = borders(longest, block)[:2][-1] // block
     X2, G1, G2, Ws, bs = room(max((piece.places for piece in order), default=0), q, W1, block)
     scan, rates, options = scanning(size, hidden, k, v, lr)
     with torch.cuda.device_of(q):
@@ -56,9 +59,12 @@ def forward(
                 readout[heads, places](
                     *(q, k, lr, X2, G1, G2, Ws, bs, scale, gamma, beta, *where, row, y, *extent, eps), **constants(readout, q, hidden, size)
                 )
-            if keep and number:
+            if keep and apart and places:
+                skipped = 0 if number else 1
                 for kept, found in ((W_kept, Ws), (b_kept, bs)):
-                    kept.unflatten(0, (rows, -1))[top : top + count, number - 1] = found[:places].unflatten(0, (count, -1))[:, 0]
+                    starts = found[:places].unflatten(0, (count, -1))[:, skipped * apart :: apart]
+                    at = number * JOINED + skipped - 1
+                    kept.unflatten(0, (rows, -1))[top : top + count, at : at + starts.shape[1]] = starts
             if last:
                 open_sums[heads, count](*(k, lr, X2, G1, G2, *where, S_W1, S_b1, S_W2, S_b2, *extent), **constants(open_sums, q, hidden, size))
     return results
