@@ -29,11 +29,20 @@ def saved_dtype(dtype: torch.dtype) -> torch.dtype:
 def tile(size: int, width: int, dtype: torch.dtype) -> int:
     """Rows of a tile for mini-batches of K = ``size`` and D = ``width``: 64 suit the matrix units; the interpreter's time goes by the tile.
 
-    Half of that where float32 matrices of 64 rows would not fit the shared memory.
+    Half of that where float32 matrices of 64 rows would not fit the shared memory, and for narrow tiles (``parallel_warps`` says why).
     """
     if INTERPRETED:
         return padded(size)
-    return 32 if size <= 32 and width > 64 and saved_dtype(dtype) == torch.float32 else 64
+    return 32 if size <= 32 and (width <= 32 or (width > 64 and saved_dtype(dtype) == torch.float32)) else 64
+
+
+def parallel_warps(width: int, rows: int) -> int:
+    """Of a program with tiles of ``rows`` rows and D = ``width``: four; two where tiles are narrow but have 64 rows.
+
+    Programs of four make products of 64 rows with Hopper's own units, and where those are narrow, ptxas 12.8 has some of them read from registers that
+    nothing was written to.
+    """
+    return 2 if width <= 32 and rows >= 64 else 4
 
 
 def operands(dtype: torch.dtype) -> dict[str, Any]:

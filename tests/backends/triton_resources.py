@@ -64,6 +64,10 @@ def deep(arch):
     for kernel in sequential:
         found = resources(kernel, arch, types, launch.constants(kernel, tokens, 4 * WIDTH, 64))
         yield found | {"kernel": f"mlp {found['kernel']}, K = 64"}
+    slim = torch.empty(0, 1, WIDTH // 2, dtype=torch.bfloat16)
+    for kernel in (*sequential, *forward, *backward):
+        found = resources(kernel, arch, types, launch.constants(kernel, slim, 2 * WIDTH, SIZE))
+        yield found | {"kernel": f"mlp {found['kernel']}, D = 32"}
     for when, kept in (("forward", None), ("backward", "bf16")):
         by_hand = {"K": SIZE, "D": WIDTH, "BLOCK": 64 // SIZE, "num_warps": WIDTH // 8}
         found = resources(launch.gluon.scan, arch, types | {"lr_ptr": "fp32", "W2s_ptr": kept}, by_hand)

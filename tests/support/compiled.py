@@ -10,7 +10,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.experimental.gluon._runtime import GluonASTSource
 
-CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
 def hopper_products(text):
@@ -20,7 +20,7 @@ def hopper_products(text):
 
 
 def resources(kernel, arch, pointers, constants):
-    """Registers of a thread, bytes of its stack (all of it spilled registers), bytes of shared memory, and ``overreaching`` products.
+    """Registers of a thread, bytes of its stack (all of it spilled registers), bytes of shared memory, ``overreaching`` products and ``unwritten`` reads.
 
     pointers: the element types of the arguments that end in ``_ptr``, float32 for those not named, a constant None for None; constants: compile-time
     arguments and launch options. Other arguments are integers, but ``eps``.
@@ -40,11 +40,16 @@ def resources(kernel, arch, pointers, constants):
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
-        usage = subprocess.run([CUOBJDUMP, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True).stdout
+        usage, code = (output(*words, file.name) for words in (("cuobjdump", "--dump-resource-usage"), ("nvdisasm", "-c")))
     # Functions that were not inlined are listed, too.
     registers, stack = (max(int(count) for count in re.findall(rf"{name}:(\d+)", usage)) for name in ("REG", "STACK"))
     found = {"kernel": kernel.__name__, "arch": arch, "registers": registers, "stack": stack, "shared": compiled.metadata.shared}
-    return found | {"overreaching": overreaching(compiled.asm["ttgir"])} | launch
+    return found | {"overreaching": overreaching(compiled.asm["ttgir"]), "unwritten": unwritten(code) if arch == 90 else []} | launch
+
+
+def output(tool, *arguments):
+    """What one of the tools that come with Triton prints."""
+    return subprocess.run([TOOLS / tool, *arguments], capture_output=True, text=True, check=True).stdout
 
 
 def overreaching(ttgir):
@@ -55,3 +60,24 @@ def overreaching(ttgir):
     layouts = dict(re.findall(r"^(#\w+) = #ttg\.nvidia_mma<\{versionMajor = 3.*?warpsPerCTA = \[(\d+),", ttgir, re.MULTILINE))
     products = re.findall(r"warp_group_dot .*-> tensor<(\d+)x(\d+)xf32, (#\w+)>", ttgir)
     return [f"{rows} x {columns}" for rows, columns, layout in products if int(rows) < 16 * int(layouts[layout])]
+
+
+def unwritten(code):
+    """Instructions for Hopper that read a uniform register which none before them writes: ptxas 12.8 makes such, and products then read from anywhere."""
+    written, found = set(), []
+    for instruction in re.findall(r"/\*[0-9a-f]{4,}\*/\s+(.*?) ?;", code):
+        name, _, operands = re.sub(r"^@!?U?P\w+\s+", "", instruction).partition(" ")
+        uniform = re.match(r"U(?!ISETP|PLOP)|S2UR|R2UR|LDCU", name)
+        read, parts = set(), operands.split(",")
+        for place, part in enumerate(parts):
+            for register in map(int, re.findall(r"\bUR(\d+)", part)):
+                if uniform and place == 0:
+                    target = {register, register + 1} if ".64" in name or "WIDE" in name else {register}
+                    continue
+                # A product's descriptors are two registers each, the left one's first, where that is not in registers itself.
+                first = 2 if any(re.match(r"\s*R\d", other) for other in parts[1:place]) else 0
+                last = 4 if "gdesc[" in part else 2 if "desc[" in part else 1
+                read |= {register + offset for offset in range(first if last == 4 else 0, last)}
+        found += [instruction] * bool(read - written)
+        written |= target if uniform and "UR" in parts[0] else set()
+    return found

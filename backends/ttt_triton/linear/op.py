@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..layout import INTERPRETED, operands, padded, saved_dtype, tile
+from ..layout import INTERPRETED, operands, padded, parallel_warps, saved_dtype, tile
 from ..operators import operator
 from . import gluon
 from .readout import readout
@@ -39,7 +39,7 @@ def shared_constants(dtype: torch.dtype, width: int, size: int) -> dict[str, Any
     rows = tile(size, width, dtype)
     shape = {"K": size, "D": width, "R": rows, "D_PAD": padded(width)}
     # Eight warps would divide 128 rows among them also where there are 64, and read past the end of the operands.
-    return shape | operands(dtype) | {"num_warps": 4 if width <= 64 or rows == 64 else 8, "num_stages": 1}
+    return shape | operands(dtype) | {"num_warps": parallel_warps(width, rows) if width <= 64 or rows == 64 else 8, "num_stages": 1}
 
 
 @operator("linear")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..layout import INTERPRETED, operands, padded, saved_dtype, tile
+from ..layout import INTERPRETED, operands, padded, parallel_warps, saved_dtype, tile
 from . import gluon
 from .reverse_scan import reverse_scan
 from .scan import scan
@@ -36,10 +36,10 @@ def constants(kernel: Any, q: Tensor, hidden: int, size: int) -> dict[str, Any]:
     shape |= {"K_PAD": padded(size), "D_PAD": padded(width), "E_PAD": padded(hidden)} | operands(q.dtype)
     # Float32 leaves no shared memory for loads ahead, nor do large mini-batches, and for half as many hidden columns at a time.
     narrow = saved_dtype(q.dtype) == torch.bfloat16
-    # Of 64 hidden columns and D = 32, ptxas 12.8 makes a kernel that reads a register before it is written.
     shape |= {"STAGES": 2 if narrow and size <= 16 else 1, "C": min(64 if narrow and width > 32 else 32, padded(hidden))}
     # Both maps, or their cotangents, are in registers.
-    warps = 8 if kernel in SEQUENTIAL and padded(width) * padded(hidden) > 4096 else 4
+    sequential = 8 if padded(width) * padded(hidden) > 4096 else 4
+    warps = sequential if kernel in SEQUENTIAL else parallel_warps(width, shape["R"])
     return {name: value for name, value in shape.items() if name in kernel.arg_names} | {"num_warps": warps, "num_stages": 1, "maxnreg": 255}
 
 
