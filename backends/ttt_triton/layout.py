@@ -39,8 +39,8 @@ def tile(size: int, width: int, dtype: torch.dtype) -> int:
 def parallel_warps(width: int, rows: int) -> int:
     """Of a program with tiles of ``rows`` rows and D = ``width``: four; two where tiles are narrow but have 64 rows.
 
-    Programs of four make products of 64 rows with Hopper's own units, and where those are narrow, ptxas 12.8 has some of them read from registers that
-    nothing was written to.
+    Programs of four make products of 64 rows with Hopper's own units, and where those are narrow, ptxas 12.8 has some of them read from registers
+    that nothing was written to.
     """
     return 2 if width <= 32 and rows >= 64 else 4
 

@@ -20,7 +20,7 @@ def hopper_products(text):
 
 
 def resources(kernel, arch, pointers, constants):
-    """Registers of a thread, bytes of its stack (all of it spilled registers), bytes of shared memory, ``overreaching`` products and ``unwritten`` reads.
+    """Registers of a thread, bytes of its stack (all of it spilled registers), of shared memory, ``overreaching`` products, ``unwritten`` reads.
 
     pointers: the element types of the arguments that end in ``_ptr``, float32 for those not named, a constant None for None; constants: compile-time
     arguments and launch options. Other arguments are integers, but ``eps``.
@@ -63,12 +63,12 @@ def overreaching(ttgir):
 
 
 def unwritten(code):
-    """Instructions for Hopper that read a uniform register which none before them writes: ptxas 12.8 makes such, and products then read from anywhere."""
+    """Instructions for Hopper that read a uniform register which none before them writes: ptxas 12.8 makes some, and products read from anywhere."""
     written, found = set(), []
     for instruction in re.findall(r"/\*[0-9a-f]{4,}\*/\s+(.*?) ?;", code):
         name, _, operands = re.sub(r"^@!?U?P\w+\s+", "", instruction).partition(" ")
         uniform = re.match(r"U(?!ISETP|PLOP)|S2UR|R2UR|LDCU", name)
-        read, parts = set(), operands.split(",")
+        read, target, parts = set(), set(), operands.split(",")
         for place, part in enumerate(parts):
             for register in map(int, re.findall(r"\bUR(\d+)", part)):
                 if uniform and place == 0:
@@ -79,5 +79,5 @@ def unwritten(code):
                 last = 4 if "gdesc[" in part else 2 if "desc[" in part else 1
                 read |= {register + offset for offset in range(first if last == 4 else 0, last)}
         found += [instruction] * bool(read - written)
-        written |= target if uniform and "UR" in parts[0] else set()
+        written |= target
     return found
