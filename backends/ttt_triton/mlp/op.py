@@ -6,16 +6,17 @@ import torch
 from torch import Tensor
 
 from ..layout import saved_dtype, tile
+from ..operators import operator
 from .launch import borders, constants, pieces, scanning
 from .readout import readout
 from .sums import open_sums
 
-Tensors = list[Tensor]
+Results = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 JOINED = 4
 """Pieces of the backward pass that are one piece forward, where a token needs less room."""
 
 
-@torch.library.custom_op("tttcore::mlp", mutates_args=())
+@operator("mlp")
 def forward(
     q: Tensor,
     k: Tensor,
@@ -36,7 +37,7 @@ def forward(
     total: int,
     keep: bool,
     eps: float,
-) -> Tensors:
+) -> Results:
     """y, the four weights and four sums as ``mlp`` says, and what the backward pass needs if ``keep``: W and b where pieces begin, but the first."""
     results = empty(q, W1, b1, W2, b2, scale, longest if start is None else 0, keep)
     y, W1_end, b1_end, W2_end, b2_end, S_W1, S_b1, S_W2, S_b2, W_kept, b_kept = results
@@ -70,12 +71,15 @@ def forward(
     return results
 
 
-def empty(q: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor, scale: Tensor, longest: int, keep: bool) -> Tensors:
+def empty(q: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor, scale: Tensor, longest: int, keep: bool) -> Results:
     """Room for the operator's results."""
     size, (rows, _, width, _) = scale.shape[0], W1.shape
     kept = rows * (len(borders(longest, tile(size, width, q.dtype) // size * size)) - 1) if keep else 0
     *_, W_kept, b_kept = room(kept, q, W1, 0)
-    return [q.new_empty(q.shape), *(x.new_empty(x.shape) for x in 2 * (W1, b1, W2, b2)), W_kept, b_kept]
+    W1_end, b1_end, W2_end, b2_end, S_W1, S_b1, S_W2, S_b2 = (
+        torch.empty_like(x, memory_format=torch.contiguous_format) for x in 2 * (W1, b1, W2, b2)
+    )
+    return torch.empty_like(q), W1_end, b1_end, W2_end, b2_end, S_W1, S_b1, S_W2, S_b2, W_kept, b_kept
 
 
 def room(places: int, q: Tensor, W1: Tensor, block: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -6,18 +6,17 @@ import torch
 from torch import Tensor
 
 from ..layout import tile
+from ..operators import operator
 from .launch import constants, pieces, scanning
-from .op import room
+from .op import Results, room
 from .readout_backward import readout_backward
 from .reverse_scan import reverse_scan
 from .slopes import slopes
 from .sums import open_sums_backward
 from .training_backward import training_backward
 
-Tensors = list[Tensor]
 
-
-@torch.library.custom_op("tttcore::mlp_backward", mutates_args=())
+@operator("mlp_backward")
 def backward(
     q: Tensor,
     k: Tensor,
@@ -48,13 +47,12 @@ def backward(
     longest: int,
     total: int,
     eps: float,
-) -> Tensors:
+) -> Results:
     """Cotangents of q, k, v, ℓ, the four weights, s, γ and β: pieces are scanned again, from the last to the first, and gone through backward."""
-    results = empty_backward(q, k, v, lr, dW1_end, db1_end, dW2_end, db2_end, scale, gamma, beta)
-    dq, dk, dv, dlr, dW1, db1, dW2, db2, dscale, dgamma, dbeta = results
+    dq, dk, dv, dlr, dW1, db1, dW2, db2 = (x.new_empty(x.shape) for x in (q, k, v, lr, dW1_end, db1_end, dW2_end, db2_end))
     if start is not None:
         # Not every token need belong to a sequence.
-        for x in results[:4]:
+        for x in (dq, dk, dv, dlr):
             x.zero_()
     size, heads, (rows, _, width, hidden) = scale.shape[0], q.shape[1], W1.shape
     block, where = tile(size, width, q.dtype) // size * size, (start, length, first)
@@ -111,12 +109,4 @@ def backward(
                     *extent,
                     **constants(training_backward, q, hidden, size),
                 )
-    dscale.copy_(dscales.sum((0, 1)))
-    dgamma.copy_(dgammas.sum(0))
-    dbeta.copy_(dbetas.sum(0))
-    return results
-
-
-def empty_backward(*like: Tensor) -> Tensors:
-    """Room for the cotangents of these."""
-    return [x.new_empty(x.shape) for x in like]
+    return dq, dk, dv, dlr, dW1, db1, dW2, db2, dscales.sum((0, 1)), dgammas.sum(0), dbetas.sum(0)

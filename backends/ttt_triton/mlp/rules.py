@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..mapped import fold
+from ..operators import register_autograd
 from .op import empty, forward
-from .op_backward import backward, empty_backward
-
-Tensors = list[Tensor]
+from .op_backward import backward
 
 
-@forward.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor, scale: Tensor, *others: Any) -> Tensors:
+@torch.library.register_fake("tttcore::mlp")
+def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor, scale: Tensor, *others: Any) -> tuple[Tensor, ...]:
     start, (longest, _, keep, _) = others[2], others[6:]
     return empty(q, W1, b1, W2, b2, scale, longest if start is None else 0, keep)
 
 
-@backward.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, *others: Any) -> Tensors:
-    return empty_backward(q, k, v, lr, *others[14:18], *others[4:7])
+@torch.library.register_fake("tttcore::mlp_backward")
+def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    return tuple(x.new_empty(x.shape) for x in (q, k, v, lr, *others[14:18], *others[4:7]))
 
 
-def save(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     """Keep what the backward pass needs: the inputs, and the weights where pieces begin."""
     *tensors, longest, total, _, eps = inputs
     kept = output[9:]
@@ -36,20 +34,21 @@ def save(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
     ctx.extent = longest, total, eps
 
 
-def derive(ctx: Any, cotangents: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+def derive(ctx: Any, dy: Tensor | None, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
     """Cotangents of the operator's inputs."""
     saved = ctx.saved_tensors
     q, weights = saved[0], saved[4:8]
-    dy = torch.zeros_like(q) if cotangents[0] is None else cotangents[0].contiguous()
-    ends = (like.new_zeros(like.shape) if x is None else x.contiguous() for x, like in zip(cotangents[1:9], 2 * weights, strict=True))
+    dy = torch.zeros_like(q) if dy is None else dy.contiguous()
+    zeros = 2 * [x.new_zeros(x.shape) for x in weights]
+    ends = (zero if x is None else x.contiguous() for x, zero in zip(cotangents[:8], zeros, strict=True))
     return (*backward(*saved, dy, *ends, *ctx.extent), *(None for _ in range(8)))
 
 
-forward.register_autograd(derive, setup_context=save)
+register_autograd(forward, derive, save)
+register_autograd(backward)
 
 
-@forward.register_vmap
-def batched(info: Any, dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensors, list[int]]:
+def batched(info: Any, dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """``torch.func.vmap`` of sequences that lie end to end: the mapped axis becomes more of them."""
     tensors, (longest, total, keep, eps) = arguments[:15], arguments[15:]
     if any(dim is not None for dim in dims[8:11]) or tensors[11] is not None:
@@ -57,4 +56,7 @@ def batched(info: Any, dims: tuple[int | None, ...], *arguments: Any) -> tuple[T
 
     folded = (x if 8 <= i < 11 else fold(x, dims[i], info.batch_size) for i, x in enumerate(tensors))
     results = forward(*folded, longest, info.batch_size * total, keep, eps)
-    return [x.unflatten(0, (info.batch_size, -1)) for x in results], [0] * len(results)
+    return tuple(x.unflatten(0, (info.batch_size, -1)) for x in results), (0,) * len(results)
+
+
+torch.library.register_vmap("tttcore::mlp", batched)
