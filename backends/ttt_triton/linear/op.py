@@ -122,7 +122,7 @@ def backward(
     # Each tile is read before it is written, so that two results need no room of their own.
     dz, p = dG, dv if dv.dtype == G.dtype else torch.empty_like(G)
     rstd = torch.empty_like(lr, dtype=torch.float32)
-    dWs, dbs = torch.empty_like(Ws), torch.empty_like(bs)
+    dWs, dbs, ls = torch.empty_like(Ws), torch.empty_like(bs), torch.empty_like(bs)
     dscales, dgammas, dbetas = scale.new_empty(total, heads, size), gamma.new_empty(total, heads, width), beta.new_empty(total, heads, width)
     where, extent = (start, length, phase, first), (longest, blocks, heads)
     _, backward_scan, rates, options = scans(size, k, v, lr)
@@ -134,13 +134,13 @@ def backward(
                 **constants(q, size, K_PAD=padded(size)),
             )
         backward_scan[heads, rows](
-            *(k, v, rates, scale, gamma, beta, *where, dG, normed, rstd, dWs, dbs, dW_end, db_end, dz, p, dlr, dW, db, *extent),
+            *(k, v, rates, scale, gamma, beta, *where, dG, normed, rstd, dWs, dbs, ls, dW_end, db_end, dz, p, dlr, dW, db, *extent),
             **options,
             OPENING=opening_k is not None,
         )
         if total:
             training_backward[heads, total](
-                *(k, v, lr, G, Ws, scale, gamma, beta, *where, row, normed, dz, p, dWs, dbs, dk, dv, dopening_k, dscales, dgammas, dbetas, *extent),
+                *(k, v, lr, G, Ws, scale, gamma, beta, *where, row, normed, dz, p, dWs, ls, dk, dv, dopening_k, dscales, dgammas, dbetas, *extent),
                 # Three programs on a multiprocessor: it waits for memory.
                 **constants(q, size, maxnreg=168 if width <= 64 else None),
             )

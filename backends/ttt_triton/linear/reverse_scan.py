@@ -52,6 +52,7 @@ def reverse_scan(
     rstd_ptr,
     dWs_ptr,
     dbs_ptr,
+    ls_ptr,
     dW_end_ptr,
     db_end_ptr,
     dz_ptr,
@@ -79,7 +80,7 @@ def reverse_scan(
         Λ ← Λ + ΔW + XᵀΔZ        λ ← λ + Δb + 1ᵀΔZ        Δℓ = rowsum(G ⊙ ΔG / ℓ)
 
     where ΔG, ΔW, Δb come from the read-outs; XΛ and λ only reach rows of whole mini-batches. N is strictly triangular, so that iterating the first
-    line is exact, as in ``scan``. Λ, λ of a block's end replace its ΔW, Δb (``dWs``, ``dbs``). Rows of an ``opening`` pass nothing on to W and b.
+    line is exact, as in ``scan``. Λ of a block's end replaces its ΔW (``dWs``), λ goes to ``ls``. Rows of an ``opening`` pass nothing on to W and b.
     """
     head, row = tl.program_id(0), tl.program_id(1)
     start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)
@@ -117,7 +118,7 @@ def reverse_scan(
         dW_block = tl.load(dWs_ptr + at * D * D + matrix, both, 0.0).to(tl.float32)
         db_block = tl.load(dbs_ptr + at * D + vector, real, 0.0)
         tl.store(dWs_ptr + at * D * D + matrix, dW, both)
-        tl.store(dbs_ptr + at * D + across, db, top)
+        tl.store(ls_ptr + at * D + across, db, top)
 
         base = given + last * tl.where(writers(n, length, phase, i, K, R)[:, None], -(dot(x, dW, DOT, PRECISION) + db), 0.0)
         square = gamma * gamma

@@ -160,7 +160,7 @@ def step(
 
 
 @gluon.jit
-def exchanged(dW, db, block, dWs_ptr, dbs_ptr, head, H, D: gl.constexpr, R: gl.constexpr):
+def exchanged(dW, db, block, dWs_ptr, dbs_ptr, ls_ptr, head, H, D: gl.constexpr, R: gl.constexpr):
     """Store Λ, λ of the block's end and return what its read-outs say of W and b.
 
     In words as they were loaded: to take them apart at once would be to wait for them at once.
@@ -174,7 +174,7 @@ def exchanged(dW, db, block, dWs_ptr, dbs_ptr, head, H, D: gl.constexpr, R: gl.c
     tile = gl.arange(0, D, gl.SliceLayout(1, layout))[:, None] * D + gl.arange(0, D, gl.SliceLayout(0, layout))[None, :]
     dW_block, db_block = gl.load(pairs(dWs_ptr + at * D * D, flat)), gl.load(dbs_ptr + at * D + vector)
     gl.store(dWs_ptr + at * D * D + tile, flat)
-    gl.store(dbs_ptr + at * D + vector, db, (i == 0)[:, None])
+    gl.store(ls_ptr + at * D + vector, db, (i == 0)[:, None])
     return dW_block, db_block
 
 
@@ -195,6 +195,7 @@ def reverse_scan(
     rstd_ptr,
     dWs_ptr,
     dbs_ptr,
+    ls_ptr,
     dW_end_ptr,
     db_end_ptr,
     dz_ptr,
@@ -255,7 +256,7 @@ def reverse_scan(
 
     for behind in range(gl.cdiv(count, BLOCK)):
         block = gl.cdiv(count, BLOCK) - 1 - behind
-        dW_block, db_block = exchanged(dW, db, first + block, dWs_ptr, dbs_ptr, head, H, D, R)
+        dW_block, db_block = exchanged(dW, db, first + block, dWs_ptr, dbs_ptr, ls_ptr, head, H, D, R)
         for back in range(gl.maximum(count - (block + 1) * BLOCK, 0), count - block * BLOCK, 2):
             n = count - 1 - back
             dW, db, inputs = step(
