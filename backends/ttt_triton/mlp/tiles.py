@@ -97,25 +97,28 @@ def loss_gradient(z, u, gamma, squares, real, D: tl.constexpr, eps, PRECISION: t
 
 
 @triton.jit
-def gelu(z):
-    """(σ, σ′) at z: zs and s + zs′ with s = 1/(1 + t), s′ = s · ts · w′, t = exp(−w); equation (8) of docs/mathematics.md with w = 2u(z).
+def logistic(z):
+    """(z held, its square, t, s) with t = exp(−w), s = 1/(1 + t) and w = 2u(z) of equation (8) of docs/mathematics.md; GELU is zs.
 
     Where |z| is held, t and s neither overflow nor does their product lose digits; log₂e is in the factors of t.
     """
     held = tl.minimum(tl.maximum(z, -10.0), 10.0)
     square = held * held
     t = tl.exp2(held * (-2.302208198136768 - 0.1029432395796856 * square))
-    s = 1 / (1 + t)
+    return held, square, t, 1 / (1 + t)
+
+
+@triton.jit
+def gelu(z):
+    """(σ, σ′) at z: zs and s + zs′ with s′ = s · ts · w′."""
+    held, square, t, s = logistic(z)
     return z * s, s + t * s * (s * held) * (1.5957691216057308 + 0.21406444881780073 * square)
 
 
 @triton.jit
 def gelu_twice(z):
-    """(σ, σ′, σ″) at z: σ″ = 2s′ + z (s′ (1 − 2s) w′ + ts² w″), letters as in ``gelu``."""
-    held = tl.minimum(tl.maximum(z, -10.0), 10.0)
-    square = held * held
-    t = tl.exp2(held * (-2.302208198136768 - 0.1029432395796856 * square))
-    s = 1 / (1 + t)
+    """(σ, σ′, σ″) at z: σ″ = 2s′ + z (s′ (1 − 2s) w′ + ts² w″), letters as in ``logistic``."""
+    held, square, t, s = logistic(z)
     slope, bell = 1.5957691216057308 + 0.21406444881780073 * square, t * s * s
     ds = bell * slope
     return z * s, s + held * ds, 2 * ds + held * (ds * slope * (1 - 2 * s) + 0.42812889763560146 * (bell * held))

@@ -85,12 +85,18 @@ def column(e, D: gl.constexpr):
 
 
 @gluon.jit
-def turned(x):
-    """xᵀ of x ``[A, B]`` in an accumulator's layout: 8 × 8 blocks turned, everything else is names."""
+def named_turned(x):
+    """``[B, A]`` of x ``[A, B]`` whose 8 × 8 blocks are turned already: the rest is names."""
     A: gl.constexpr = x.shape[0]
     B: gl.constexpr = x.shape[1]
-    x = gl.inline_asm_elementwise("movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;", "=r,r", [x], dtype=x.dtype, is_pure=True, pack=2)
     return x.reshape(A // 8, 8, B // 8, 8).permute(2, 1, 0, 3).reshape(B, A)
+
+
+@gluon.jit
+def turned(x):
+    """xᵀ of 16-bit x in an accumulator's layout."""
+    x = gl.inline_asm_elementwise("movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;", "=r,r", [x], dtype=x.dtype, is_pure=True, pack=2)
+    return named_turned(x)
 
 
 @gluon.jit

@@ -9,6 +9,7 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 
+from .gradient import gradient_from
 from .layouts import (
     column,
     copied,
@@ -110,15 +111,11 @@ def step(
     share_four(four, z, square * z, z * z, square * z * z, W)
     share_two(two, u * z, u, W)
     async_copy.wait_group(2)
-    m, bent, r, curved = sum_four(four, W)
+    whole, bent, power, curved = sum_four(four, W)
     along, offset = sum_two(two, W)
     following = fetched(n + 1, there, gamma, beta, W)
     fetch(n + 4, here, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
-    m = m / D
-    r = gl.rsqrt(r / D - m * m + eps)
-    s1 = (r * (bent - m * squares) + offset) / D
-    s2 = r * (r * (curved - m * (2 * bent - m * squares)) + along - m * offset) / D
-    G = (z - m) * (square * (r * r) - r * r * s2) + (u * r - r * s1)
+    G = gradient_from(whole, bent, power, curved, along, offset, z, u, square, squares, D, eps)
     gl.store(G_ptr + (start + n * K - phase).to(gl.int64) * H * D + head * D + tile, G.to(gl.bfloat16), inside[:, None])
     across, turned = operands(gl.where(inside & ((n + 1) * K <= phase + length), -last * lr, 0.0)[:, None] * G, W)
     ones = gl.full([R, R], 1.0, gl.bfloat16, gl.DotOperandLayout(0, tokens(W), 2))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 
-from ...linear.gluon.layouts import maps, tokens
+from ...linear.gluon.layouts import maps, named_turned, tokens
 
 
 @gluon.constexpr_function
@@ -50,11 +50,8 @@ def swizzled(W):
 @gluon.jit
 def turned_from_float(x):
     """``turned`` of x in bfloat16, without x in bfloat16 being kept for its other uses."""
-    A: gl.constexpr = x.shape[0]
-    B: gl.constexpr = x.shape[1]
     asm: gl.constexpr = "{ .reg .b32 both; cvt.rn.bf16x2.f32 both, $2, $1; movmatrix.sync.aligned.m8n8.trans.b16 $0, both; }"
-    x = gl.inline_asm_elementwise(asm, "=r,r,r", [x], dtype=gl.bfloat16, is_pure=True, pack=2)
-    return x.reshape(A // 8, 8, B // 8, 8).permute(2, 1, 0, 3).reshape(B, A)
+    return named_turned(gl.inline_asm_elementwise(asm, "=r,r,r", [x], dtype=gl.bfloat16, is_pure=True, pack=2))
 
 
 @gluon.constexpr_function

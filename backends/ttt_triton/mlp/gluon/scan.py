@@ -9,6 +9,7 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 
+from ...linear.gluon.gradient import gradient_from
 from ...linear.gluon.layouts import copied_numbers, maps, shared_numbers, tokens, turned
 from .layouts import (
     by_column,
@@ -59,13 +60,10 @@ def loss_gradient(z, u, gamma, squares, D: gl.constexpr, eps):
     """G = ∂L/∂z as ``linear.tiles.loss_gradient``, given the sum of γ²."""
     square = gamma * gamma
     bent = square * z
-    m, slant, r, curved, along, offset = gl.reduce((z, bent, z * z, bent * z, u * z, u), 1, added)
-    m = m / D
-    r = gl.rsqrt(r / D - m * m + eps)
-    s1 = (r * (slant - m * squares) + offset) / D
-    s2 = r * (r * (curved - m * (2 * slant - m * squares)) + along - m * offset) / D
-    m, r, s1, s2 = m[:, None], r[:, None], s1[:, None], s2[:, None]
-    return (z - m) * (square * (r * r) - r * r * s2) + (u * r - r * s1)
+    whole, slant, power, curved, along, offset = gl.reduce((z, bent, z * z, bent * z, u * z, u), 1, added)
+    whole, slant, power = whole[:, None], slant[:, None], power[:, None]
+    curved, along, offset = curved[:, None], along[:, None], offset[:, None]
+    return gradient_from(whole, slant, power, curved, along, offset, z, u, square, squares, D, eps)
 
 
 @gluon.jit
