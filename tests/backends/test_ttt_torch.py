@@ -1,8 +1,7 @@
-"""The PyTorch backend as a part of PyTorch: autograd, checkpoints, ``torch.compile``, dtypes, modules."""
+"""The PyTorch backend as a part of PyTorch: autograd, checkpoints, ``torch.compile``, dtypes."""
 
 import contextlib
 import copy
-import dataclasses
 import functools
 import warnings
 import weakref
@@ -11,36 +10,17 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from small import case_of
+from on_torch import TRIAL, every_form, module_of, native, sensitivity
+from small import case_of, every_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ttt_torch.backend
-from ttt_conformance.allowance import allowance
-from ttt_conformance.cases import INNER_MODELS
-from ttt_conformance.laws import Trial
 from ttt_conformance.laws.expected import continued
 from ttt_conformance.problem import Differentiable, Options, Outcome, Problem, gradient, random_like
 from ttt_torch import BACKEND, TTTLayer
-from tttcore import InvalidInput, LayerSpec, UnknownKeyword, get_backend, init
+from tttcore import LayerSpec, init
 from tttcore.inner_loop import loop_scan
 from tttcore.tree import leaves, paths, tree_map
-
-FORMS = ("primal", "dual", "decode")
-TRIAL = Trial(BACKEND, "dual")
-every_form = pytest.mark.parametrize("form", FORMS)
-every_model = pytest.mark.parametrize("inner", INNER_MODELS)
-
-
-def module_of(problem, form="dual"):
-    """A module with the parameters of a problem."""
-    layer = TTTLayer(problem.spec, form=form, dtype=torch.float64)
-    layer.load_state_dict({name: torch.tensor(x) for name, x in problem.params.items()})
-    return layer
-
-
-def native(tree, grad=True):
-    """Tensors of a tree, leaves of a graph where they are floating-point."""
-    return tree_map(lambda x: torch.tensor(x, requires_grad=grad and np.issubdtype(x.dtype, np.floating)), tree)
 
 
 def bars_of(outputs, seed=0):
@@ -52,12 +32,6 @@ def bars_of(outputs, seed=0):
 def pull_back(outputs, bars):
     """Gradients of ⟨bars, outputs⟩ in the leaves of the graph."""
     sum(torch.sum(x * torch.tensor(bar)) for x, bar in zip(leaves(outputs), bars, strict=True) if bar is not None).backward()
-
-
-def sensitivity(problem, run):
-    """How far a right answer of ``run`` may be from its own."""
-    truth = run(problem)
-    return truth, allowance(problem, truth, run)
 
 
 # Autograd.
@@ -320,123 +294,6 @@ def test_arrays_come_and_go_with_their_dtype(dtype):
 def test_an_array_that_is_read_only_or_strided_is_taken():
     array = np.broadcast_to(np.arange(6.0).reshape(2, 3).T, (2, 3, 2))
     np.testing.assert_array_equal(BACKEND.asarray(array).numpy(), array)
-
-
-# The module.
-
-
-@pytest.mark.parametrize("rich", [False, True])
-@every_model
-def test_the_modules_parameters_are_the_specs(inner, rich):
-    spec = LayerSpec(8, 2, inner=INNER_MODELS[inner], share_qk=rich, gate=rich)
-    layer = TTTLayer(spec)
-    expected = init(spec, 0)
-    assert list(layer.state_dict()) == list(expected)
-    assert {name: tuple(x.shape) for name, x in layer.state_dict().items()} == {name: x.shape for name, x in expected.items()}
-    assert {x.dtype for x in layer.parameters()} == {torch.float32}
-    assert {x.dtype for x in TTTLayer(spec, dtype=torch.float64).parameters()} == {torch.float64}
-    assert all(x.requires_grad for x in layer.parameters())
-    assert repr(spec) in repr(layer)
-
-
-@pytest.mark.parametrize(
-    ("kernel", "error"), [("nowhere", "got 'nowhere'; expected one of "), ("numpy", "got 'numpy'; expected a backend on PyTorch's")]
-)
-def test_a_kernel_is_a_backend_on_pytorch(kernel, error):
-    with pytest.raises(InvalidInput, match=error):
-        TTTLayer(LayerSpec(8, 2), kernel=kernel)
-
-
-def test_parameters_are_drawn_from_the_generator_of_torch():
-    spec = LayerSpec(16, 2, share_qk=True)
-    torch.manual_seed(3)
-    one, two = TTTLayer(spec), TTTLayer(spec)
-    torch.manual_seed(3)
-    again = TTTLayer(spec)
-    for name, x in one.state_dict().items():
-        torch.testing.assert_close(again.state_dict()[name], x, rtol=0, atol=0)
-    assert not torch.equal(one.q_proj, two.q_proj)
-    # As tttcore.init draws: normal weights of 0.02 (512 of them: their deviation is good to 1/√1024), ones and zeros.
-    assert abs(float(torch.std(torch.cat([one.q_proj, one.v_proj]).detach())) - 0.02) < 5 * 0.02 / 32
-    assert torch.equal(one.norm_weight, torch.ones(2, 8))
-    assert not one.token_lr_offset.any()
-
-
-@every_form
-@every_model
-def test_the_module_is_the_layer(inner, form):
-    problem = continued(case_of("layer", inner))
-    layer = module_of(problem)
-
-    def run(problem):
-        return Outcome(*get_backend("numpy").layer(problem.spec, problem.params, *problem.inputs, state=problem.state, form="primal"))
-
-    truth, allowed = sensitivity(problem, run)
-    with torch.no_grad():
-        got = layer(torch.tensor(problem.inputs[0]), native(problem.state), form=form)
-    TRIAL.compare(form, Outcome(*tree_map(BACKEND.to_numpy, tuple(got))), truth, allowed)
-    positions = torch.arange(problem.length)[None] + 1
-    with torch.no_grad():
-        shifted, _ = layer(torch.tensor(problem.inputs[0]), native(problem.state), positions=positions, form=form)
-    assert not torch.equal(shifted, got[0])
-
-
-def test_the_modules_form_is_its_calls_default(monkeypatch):
-    asked = []
-    recording = dataclasses.replace(BACKEND, layer_function=lambda *args, form, **_: asked.append(form) or (args[3], None))
-    monkeypatch.setattr("ttt_torch.layer.get_backend", lambda name: recording)
-    layer, x = TTTLayer(LayerSpec(8, 2), form="decode"), torch.ones(1, 2, 8)
-    layer(x)
-    layer(x, form="primal")
-    TTTLayer(LayerSpec(8, 2))(x)
-    assert asked == ["decode", "primal", "dual"]
-
-
-def test_copies_and_saved_parameters_compute_the_same():
-    problem = case_of("layer", "mlp").problem()
-    layer = module_of(problem)
-    x = torch.tensor(problem.inputs[0])
-    y, _ = layer(x)
-    loaded = TTTLayer(problem.spec, dtype=torch.float64)
-    assert not torch.equal(loaded(x)[0], y)
-    loaded.load_state_dict(layer.state_dict())
-    copied = copy.deepcopy(layer)
-    for other in (loaded, copied):
-        torch.testing.assert_close(other(x)[0], y, rtol=0, atol=0)
-    with torch.no_grad():
-        copied.q_proj.zero_()
-    torch.testing.assert_close(layer(x)[0], y, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("inner", ["linear", "mlp"])
-def test_a_small_model_learns(inner):
-    """Next-token prediction of a repeated pattern."""
-    torch.manual_seed(0)
-    spec = LayerSpec(16, 2, inner=INNER_MODELS[inner], mini_batch_size=4, share_qk=True, gate=True)
-    embed, layer, head = torch.nn.Embedding(8, 16), TTTLayer(spec), torch.nn.Linear(16, 8)
-    parameters = [*embed.parameters(), *layer.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=1e-2)
-    tokens = torch.randint(8, (4, 6)).repeat(1, 3)
-    losses = []
-    for _ in range(25):
-        x = embed(tokens[:, :-1])
-        logits = head(x + layer(x)[0])
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
-        optimiser.zero_grad()
-        loss.backward()
-        assert all(torch.isfinite(x.grad).all() for x in parameters)
-        optimiser.step()
-        losses.append(loss.item())
-    assert all(x.grad.any() for x in layer.parameters()), "every parameter takes part"
-    assert losses[-1] < losses[0] / 2
-
-
-def test_errors_are_those_of_the_core():
-    layer = TTTLayer(LayerSpec(8, 2))
-    with pytest.raises(InvalidInput, match=r"shape of x: got \(1, 3, 7\); expected \(1, 3, 8\)"):
-        layer(torch.ones(1, 3, 7))
-    with pytest.raises(UnknownKeyword, match=r"got \['attention_mask'\]"):
-        BACKEND.layer(layer.spec, dict(layer.named_parameters()), torch.ones(1, 3, 8), attention_mask=None)
 
 
 def test_paths_name_what_gradients_belong_to():
