@@ -6,8 +6,8 @@ import torch
 
 import tttcore
 from ttt_triton.layout import INTERPRETED, Layout, packed, padded_rows, tile
-from ttt_triton.mlp import mlp
-from ttt_triton.mlp.launch import borders, pieces
+from ttt_triton.mlp import mlp, op, op_backward
+from ttt_triton.mlp.launch import PROGRAMS, SHORTEST, borders, pieces, turns
 
 NAMES = ("W1", "b1", "W2", "b2")
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -87,18 +87,81 @@ def test_equals_autograd_through_the_reference(size, width, lengths, resumed):
         assert error <= 2e-5, (name, error)
 
 
+@pytest.mark.parametrize("rooms", [1, 2])
 @pytest.mark.parametrize("joined", [1, 4])
 @pytest.mark.parametrize(("longest", "block"), [(0, 64), (1, 64), (300, 60), (2048, 64), (2049, 60), (32768, 64)])
-def test_pieces_hold_all_blocks_once(longest, block, joined):
-    begins = borders(longest, block)
-    assert len(begins) <= 16
-    found = [
-        (piece.top + row, piece.begin + place * block)
-        for piece in pieces(5, 32, longest, block, None, joined)
-        for row in range(piece.rows)
-        for place in range(piece.blocks)
-    ]
+def test_pieces_hold_all_blocks_once(longest, block, joined, rooms):
+    begins = borders(longest, block, rooms)
+    assert len(begins) <= 16 * rooms
+    order = pieces(5, 32, longest, block, None, rooms, joined)
+    found = [(piece.top + row, piece.begin + place * block) for piece in order for row in range(piece.rows) for place in range(piece.blocks)]
     assert sorted(found) == [(row, token) for row in range(5) for token in range(0, longest, block)]
+    assert [piece.before for piece in order] == [sum(piece.places for piece in order[:i]) for i in range(len(order))]
+
+
+def test_several_rooms_where_half_of_a_gpu_would_wait_for_long():
+    long = 64 * SHORTEST
+    assert turns(1, PROGRAMS // 2, long) == 2
+    assert turns(1, PROGRAMS // 2, long - 1) == turns(1, PROGRAMS // 2 + 1, long) == turns(2, PROGRAMS // 2, long) == 1
+
+
+def even(heads, size, width, longest, dtype, seed=0):
+    """A call's answers and cotangents, as a function without arguments: two sequences of as many tokens, in pieces that ``turns`` does not change."""
+    generator = torch.Generator(DEVICE).manual_seed(seed)
+
+    def leaf(*shape, scale=1.0, dtype=torch.float32):
+        return (scale * torch.randn(shape, generator=generator, device=DEVICE)).to(dtype).requires_grad_()
+
+    tokens = [leaf(2 * longest, heads, width, dtype=dtype) for _ in range(3)] + [leaf(2 * longest, heads, scale=0.1, dtype=dtype)]
+    shapes = (width, 4 * width), (1, 4 * width), (4 * width, width), (1, width)
+    weights = [leaf(2, heads, *shape, scale=0.1) for shape in shapes]
+    learned = [leaf(size, scale=0.1), leaf(heads, width), leaf(heads, width)]
+    layout = Layout.even(tile(size, width, dtype) // size * size, 2, longest)
+
+    def run():
+        y, *ends = mlp(tokens, weights, learned, None, layout, 1e-6)
+        results = y, *ends[0], *ends[1]
+        leaves = (*tokens, *weights, *learned)
+        return *results, *torch.autograd.grad(results, leaves, [torch.ones_like(x) for x in results])
+
+    return run
+
+
+CALL = (2, 16, 4, 75, torch.float32) if INTERPRETED else (16, 16, 64, 4001, torch.bfloat16)
+"""What ``even`` is given: five or sixteen pieces, two or four forward."""
+
+
+@pytest.mark.parametrize("rooms", [2, 3])
+def test_rooms_change_nothing(monkeypatch, rooms):
+    run = even(*CALL)
+    found = []
+    for count in (1, rooms, rooms):
+        for module in (op, op_backward):
+            monkeypatch.setattr(module, "turns", lambda *_, count=count: count)
+        found.append(run())
+    for name in range(len(found[0])):
+        assert torch.equal(found[0][name], found[1][name]), name
+        assert torch.equal(found[0][name], found[2][name]), name
+
+
+@pytest.mark.skipif(INTERPRETED, reason="there are no graphs in the interpreter")
+def test_a_graph_holds_all_streams(monkeypatch):
+    for module in (op, op_backward):
+        monkeypatch.setattr(module, "turns", lambda *_: 2)
+    run = even(*CALL)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        expected = run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = run()
+    for _ in range(2):
+        for x in found:
+            x.detach().zero_()
+        graph.replay()
+        assert all(map(torch.equal, found, expected))
 
 
 def test_without_gradients_the_answer_is_the_same():

@@ -15,18 +15,30 @@ from .scan import scan
 SEQUENTIAL = (scan, reverse_scan)
 PROGRAMS = 4 if INTERPRETED else 128
 """Of a sequential kernel, so many keep a GPU busy: one takes all registers of a multiprocessor."""
+ROOMS = 2
+"""So many pieces are in hand where kernels of one run beside those of another."""
+SHORTEST = 1 if INTERPRETED else 256
+"""Tokens of a piece, at the least."""
 
 
 class Piece(NamedTuple):
-    """Piece ``number`` of ``rows`` sequences from ``top`` on: at most ``blocks`` blocks of each from token ``begin`` on, ``places`` in all."""
+    """Piece ``number`` of ``rows`` sequences from ``top`` on: at most ``blocks`` blocks of each from token ``begin`` on, ``places`` in all.
+
+    ``before``: places of the pieces before it.
+    """
 
     top: int
     rows: int
     begin: int
     blocks: int
     places: int
+    before: int
     number: int
     last: bool
+
+    def extent(self, longest: int, heads: int) -> tuple[int, int, int, int, int]:
+        """What kernels are told of it."""
+        return self.top, longest, self.begin, self.blocks, heads
 
 
 def constants(kernel: Any, q: Tensor, hidden: int, size: int) -> dict[str, Any]:
@@ -52,23 +64,34 @@ def scanning(size: int, hidden: int, k: Tensor, v: Tensor, lr: Tensor) -> tuple[
     return gluon.scan, lr.float(), {"K": size, "D": width, "BLOCK": block, "num_warps": width // 8}
 
 
-def borders(longest: int, block: int) -> list[int]:
-    """First tokens of the pieces of sequences of ``longest`` tokens: sixteenths, of no less than 256 tokens, in whole blocks."""
-    blocks = max(-(-longest // (16 * block)), 1 if INTERPRETED else 256 // block)
+def turns(rows: int, heads: int, longest: int) -> int:
+    """In how many rooms pieces of R = ``rows`` sequences take turns: ``ROOMS`` where sequential kernels leave half of a GPU to others, else one.
+
+    The more rooms, the shorter the pieces, and the more weights are kept where they begin. Pieces of less than twice ``SHORTEST`` tokens would take
+    Python longer than a GPU.
+    """
+    return ROOMS if 2 * rows * heads <= PROGRAMS and longest >= 16 * ROOMS * 2 * SHORTEST else 1
+
+
+def borders(longest: int, block: int, rooms: int) -> list[int]:
+    """First tokens of the pieces of sequences of ``longest`` tokens, in whole blocks: sixteenths over ``rooms``, of ``SHORTEST`` at the least."""
+    blocks = max(-(-longest // (16 * rooms * block)), SHORTEST // block, 1)
     return list(range(0, max(longest, 1), blocks * block))
 
 
-def pieces(rows: int, heads: int, longest: int, block: int, ragged: int | None, joined: int = 1) -> list[Piece]:
+def pieces(rows: int, heads: int, longest: int, block: int, ragged: int | None, rooms: int, joined: int = 1) -> list[Piece]:
     """Those of R = ``rows`` sequences, ``joined`` at a time, in the order in which they take turns: as many sequences together as keep a GPU busy.
 
     Sequences of different lengths, in ``ragged`` places, are one piece.
     """
     if ragged is not None:
-        return [Piece(0, rows, 0, ragged, ragged, 0, True)] if rows else []
-    begins, together = borders(longest, block)[::joined], max(1, PROGRAMS // heads)
+        return [Piece(0, rows, 0, ragged, ragged, 0, 0, True)] if rows else []
+    begins, together = borders(longest, block, rooms)[::joined], max(1, PROGRAMS // heads)
     found: list[Piece] = []
+    before = 0
     for top in range(0, rows, together):
         for number, (begin, end) in enumerate(zip(begins, [*begins[1:], longest], strict=True)):
             count, blocks = min(together, rows - top), -(-(end - begin) // block)
-            found.append(Piece(top, count, begin, blocks, count * blocks, number, number == len(begins) - 1))
+            found.append(Piece(top, count, begin, blocks, count * blocks, before, number, number == len(begins) - 1))
+            before += count * blocks
     return found

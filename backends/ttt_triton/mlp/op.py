@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..layout import saved_dtype, tile
+from ..layout import tile
 from ..operators import operator
-from .launch import borders, constants, pieces, scanning
+from .launch import Piece, borders, constants, pieces, scanning, turns
+from .overlap import take_turns
 from .readout import readout
+from .room import Scanned
 from .sums import open_sums
 
 Results = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -43,48 +45,47 @@ def forward(
     y, W1_end, b1_end, W2_end, b2_end, S_W1, S_b1, S_W2, S_b2, W_kept, b_kept = results
     size, heads, (rows, _, width, hidden) = scale.shape[0], q.shape[1], W1.shape
     block, where, ends = tile(size, width, q.dtype) // size * size, (start, length, first), (W1_end, b1_end, W2_end, b2_end)
-    order = pieces(rows, heads, longest, block, None if start is None else total, JOINED)
-    apart = borders(longest, block)[:2][-1] // block
-    X2, G1, G2, Ws, bs = room(max((piece.places for piece in order), default=0), q, W1, block)
+    rooms = turns(rows, heads, longest)
+    order = pieces(rows, heads, longest, block, None if start is None else total, rooms, JOINED)
+    apart = borders(longest, block, rooms)[:2][-1] // block
+    most = max((piece.places for piece in order), default=0)
     scan, rates, options = scanning(size, hidden, k, v, lr)
+    parallel = {kernel: constants(kernel, q, hidden, size) for kernel in (readout, open_sums)}
+
+    def train(piece: Piece, room: Scanned) -> None:
+        given = [x[piece.top :] for x in (ends if piece.number else (W1, b1, W2, b2))]
+        scan[heads, piece.rows](
+            *(k, v, rates, given[0], given[1], given[2], given[3], scale, gamma, beta, *where, *room, None, *ends),
+            *(given[0].stride(0), given[1].stride(0), given[2].stride(0), given[3].stride(0), *piece.extent(longest, heads), eps),
+            **options,
+        )
+
+    def read(piece: Piece, room: Scanned) -> None:
+        X2, G1, G2, Ws, bs = room
+        top, count, _, _, places, _, number, last = piece
+        extent = piece.extent(longest, heads)
+        if places:
+            readout[heads, places](*(q, k, lr, X2, G1, G2, Ws, bs, scale, gamma, beta, *where, row, y, *extent, eps), **parallel[readout])
+        if keep and apart and places:
+            skipped = 0 if number else 1
+            for kept, found in ((W_kept, Ws), (b_kept, bs)):
+                starts = found[:places].unflatten(0, (count, -1))[:, skipped * apart :: apart]
+                at = number * JOINED + skipped - 1
+                kept.unflatten(0, (rows, -1))[top : top + count, at : at + starts.shape[1]] = starts
+        if last:
+            open_sums[heads, count](*(k, lr, X2, G1, G2, *where, S_W1, S_b1, S_W2, S_b2, *extent), **parallel[open_sums])
+
     with torch.cuda.device_of(q):
-        for top, count, begin, blocks, places, number, last in order:
-            extent = top, longest, begin, blocks, heads
-            given = [x[top:] for x in (ends if number else (W1, b1, W2, b2))]
-            scan[heads, count](
-                *(k, v, rates, given[0], given[1], given[2], given[3], scale, gamma, beta, *where, X2, G1, G2, Ws, bs, None, *ends),
-                *(given[0].stride(0), given[1].stride(0), given[2].stride(0), given[3].stride(0), *extent, eps),
-                **options,
-            )
-            if places:
-                readout[heads, places](
-                    *(q, k, lr, X2, G1, G2, Ws, bs, scale, gamma, beta, *where, row, y, *extent, eps), **constants(readout, q, hidden, size)
-                )
-            if keep and apart and places:
-                skipped = 0 if number else 1
-                for kept, found in ((W_kept, Ws), (b_kept, bs)):
-                    starts = found[:places].unflatten(0, (count, -1))[:, skipped * apart :: apart]
-                    at = number * JOINED + skipped - 1
-                    kept.unflatten(0, (rows, -1))[top : top + count, at : at + starts.shape[1]] = starts
-            if last:
-                open_sums[heads, count](*(k, lr, X2, G1, G2, *where, S_W1, S_b1, S_W2, S_b2, *extent), **constants(open_sums, q, hidden, size))
+        take_turns(order, [Scanned.of(most, q, W1, block) for _ in range(rooms)], train, read)
     return results
 
 
 def empty(q: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor, scale: Tensor, longest: int, keep: bool) -> Results:
     """Room for the operator's results."""
-    size, (rows, _, width, _) = scale.shape[0], W1.shape
-    kept = rows * (len(borders(longest, tile(size, width, q.dtype) // size * size)) - 1) if keep else 0
-    *_, W_kept, b_kept = room(kept, q, W1, 0)
+    size, (rows, heads, width, _) = scale.shape[0], W1.shape
+    begins = borders(longest, tile(size, width, q.dtype) // size * size, turns(rows, heads, longest))
+    *_, W_kept, b_kept = Scanned.of(rows * (len(begins) - 1) if keep else 0, q, W1, 0)
     W1_end, b1_end, W2_end, b2_end, S_W1, S_b1, S_W2, S_b2 = (
         torch.empty_like(x, memory_format=torch.contiguous_format) for x in 2 * (W1, b1, W2, b2)
     )
     return torch.empty_like(q), W1_end, b1_end, W2_end, b2_end, S_W1, S_b1, S_W2, S_b2, W_kept, b_kept
-
-
-def room(places: int, q: Tensor, W1: Tensor, block: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """For what ``scan`` writes of as many blocks: X₂, G₁, G₂, W and b."""
-    _, heads, width, hidden = W1.shape
-    X2, G1 = (q.new_empty((places, heads, hidden, block), dtype=saved_dtype(q.dtype)) for _ in range(2))
-    G2, Ws = X2.new_empty((places, heads, block, width)), X2.new_empty((places, heads, 2, hidden, width))
-    return X2, G1, G2, Ws, W1.new_empty((places, heads, hidden + width))

@@ -7,10 +7,12 @@ from torch import Tensor
 
 from ..layout import tile
 from ..operators import operator
-from .launch import constants, pieces, scanning
-from .op import Results, room
+from .launch import Piece, constants, pieces, scanning, turns
+from .op import Results
+from .overlap import take_turns
 from .readout_backward import readout_backward
 from .reverse_scan import reverse_scan
+from .room import Reversed
 from .slopes import slopes
 from .sums import open_sums_backward
 from .training_backward import training_backward
@@ -56,57 +58,67 @@ def backward(
             x.zero_()
     size, heads, (rows, _, width, hidden) = scale.shape[0], q.shape[1], W1.shape
     block, where = tile(size, width, q.dtype) // size * size, (start, length, first)
-    order = pieces(rows, heads, longest, block, None if start is None else total)[::-1]
-    most = max((piece.places for piece in order), default=0)
-    X2, G1, G2, Ws, bs = room(most, q, W1, block)
-    slope, curve, dX2, dG1 = (torch.empty_like(X2) for _ in range(4))
-    normed, F, dG2 = (torch.empty_like(G2) for _ in range(3))
-    dWs, dbs, W2s = torch.empty_like(Ws), torch.empty_like(bs), Ws.new_empty((most, heads, block // size, hidden, width))
-    Ls, ls = Ws.new_empty((most, heads, hidden, width)), bs.new_empty((most, heads, hidden))
-    norms, (dlr_read, gated) = bs.new_empty((most, heads, 2, block)), (bs.new_empty((most, heads, block)) for _ in range(2))
-    every = sum(piece.places for piece in order)
+    rooms = turns(rows, heads, longest)
+    order = pieces(rows, heads, longest, block, None if start is None else total, rooms)[::-1]
+    most, every = max((piece.places for piece in order), default=0), sum(piece.places for piece in order)
     dscales, dgammas, dbetas = scale.new_zeros(every, heads, size), gamma.new_zeros(every, heads, width), beta.new_zeros(every, heads, width)
-    done = 0
     scan, rates, options = scanning(size, hidden, k, v, lr)
+    others = (slopes, readout_backward, open_sums_backward, reverse_scan, training_backward)
+    shape = {kernel: constants(kernel, q, hidden, size) for kernel in others}
+
+    def parts(piece: Piece) -> tuple[Tensor, Tensor, Tensor]:
+        places = slice(piece.before, piece.before + piece.places)
+        return dscales[places], dgammas[places], dbetas[places]
+
+    def train(piece: Piece, room: Reversed) -> None:
+        given = [x[piece.top :] for x in (W1, b1, W2, b2)]
+        if piece.number:
+            W, b = (x.unflatten(0, (rows, -1))[piece.top : piece.top + piece.rows, piece.number - 1] for x in (W_kept, b_kept))
+            given = [x.contiguous() for x in (W[:, :, 0].mT, b[..., :hidden], W[:, :, 1], b[..., hidden:])]
+        scan[heads, piece.rows](
+            *(k, v, rates, given[0], given[1], given[2], given[3], scale, gamma, beta, *where, *room.scanned, room.W2s, None, None, None, None),
+            *(given[0].stride(0), given[1].stride(0), given[2].stride(0), given[3].stride(0), *piece.extent(longest, heads), eps),
+            **options,
+        )
+
+    def read(piece: Piece, room: Reversed) -> None:
+        extent, (X2, G1, G2, Ws, bs), (dX2, dG1, dG2, dWs, dbs) = piece.extent(longest, heads), room.scanned, room.asked
+        if piece.places:
+            slopes[heads, piece.places](
+                *(k, v, lr, X2, G1, G2, Ws, bs, scale, gamma, beta, *where, row),
+                *(room.slope, room.curve, room.normed, room.F, room.norms, *extent, eps),
+                **shape[slopes],
+            )
+            readout_backward[heads, piece.places](
+                *(q, k, lr, X2, G1, G2, Ws, bs, scale, gamma, *where, row),
+                *(dy, dq, dk, room.dlr, dX2, dG1, dG2, dWs, dbs, *parts(piece), *extent, eps),
+                **shape[readout_backward],
+            )
+        if piece.last:
+            open_sums_backward[heads, piece.rows](
+                *(k, lr, X2, G1, G2, *where, dS_W1, dS_b1, dS_W2, dS_b2, dk, room.dlr, dX2, dG1, dG2, *extent),
+                **shape[open_sums_backward],
+            )
+
+    def reverse(piece: Piece, room: Reversed) -> None:
+        (X2, _, G2, _, _), (dX2, dG1, dG2, dWs, dbs) = room.scanned, room.asked
+        ends = (dW1_end, db1_end, dW2_end, db2_end) if piece.last else (dW1, db1, dW2, db2)
+        reverse_scan[heads, piece.rows](
+            *(k, lr, scale, gamma, *where, X2, G2, room.W2s, room.slope, room.curve, room.normed, room.F, room.norms, dG1, dX2, dG2, dWs, dbs),
+            *(*ends, room.Ls, room.ls, room.gated, dW1, db1, dW2, db2, *piece.extent(longest, heads)),
+            **shape[reverse_scan],
+        )
+
+    def close(piece: Piece, room: Reversed) -> None:
+        # ``reverse_scan`` has put ΔZ₁ and p in place of ΔX₂ and ΔG₂.
+        (_, G1, _, Ws, _), (dz, _, p, _, _) = room.scanned, room.asked
+        if piece.places:
+            training_backward[heads, piece.places](
+                *(k, v, lr, G1, Ws, scale, gamma, beta, *where, row, room.normed, dz, p, room.gated, room.Ls, room.ls, room.dlr, dk, dv, dlr),
+                *(*parts(piece), *piece.extent(longest, heads)),
+                **shape[training_backward],
+            )
+
     with torch.cuda.device_of(q):
-        for top, count, begin, blocks, places, number, final in order:
-            extent = top, longest, begin, blocks, heads
-            given = [x[top:] for x in (W1, b1, W2, b2)]
-            if number:
-                W, b = (x.unflatten(0, (rows, -1))[top : top + count, number - 1] for x in (W_kept, b_kept))
-                given = [x.contiguous() for x in (W[:, :, 0].mT, b[..., :hidden], W[:, :, 1], b[..., hidden:])]
-            scan[heads, count](
-                *(k, v, rates, given[0], given[1], given[2], given[3], scale, gamma, beta, *where, X2, G1, G2, Ws, bs, W2s, None, None, None, None),
-                *(given[0].stride(0), given[1].stride(0), given[2].stride(0), given[3].stride(0), *extent, eps),
-                **options,
-            )
-            parts = dscales[done : done + places], dgammas[done : done + places], dbetas[done : done + places]
-            done += places
-            if places:
-                slopes[heads, places](
-                    *(k, v, lr, X2, G1, G2, Ws, bs, scale, gamma, beta, *where, row, slope, curve, normed, F, norms, *extent, eps),
-                    **constants(slopes, q, hidden, size),
-                )
-                readout_backward[heads, places](
-                    *(q, k, lr, X2, G1, G2, Ws, bs, scale, gamma, *where, row, dy, dq, dk, dlr_read, dX2, dG1, dG2, dWs, dbs, *parts),
-                    *(*extent, eps),
-                    **constants(readout_backward, q, hidden, size),
-                )
-            if final:
-                open_sums_backward[heads, count](
-                    *(k, lr, X2, G1, G2, *where, dS_W1, dS_b1, dS_W2, dS_b2, dk, dlr_read, dX2, dG1, dG2, *extent),
-                    **constants(open_sums_backward, q, hidden, size),
-                )
-            ends = (dW1_end, db1_end, dW2_end, db2_end) if final else (dW1, db1, dW2, db2)
-            reverse_scan[heads, count](
-                *(k, lr, scale, gamma, *where, X2, G2, W2s, slope, curve, normed, F, norms, dG1, dX2, dG2, dWs, dbs),
-                *(*ends, Ls, ls, gated, dW1, db1, dW2, db2, *extent),
-                **constants(reverse_scan, q, hidden, size),
-            )
-            if places:
-                training_backward[heads, places](
-                    *(k, v, lr, G1, Ws, scale, gamma, beta, *where, row, normed, dX2, dG2, gated, Ls, ls, dlr_read, dk, dv, dlr, *parts),
-                    *extent,
-                    **constants(training_backward, q, hidden, size),
-                )
+        take_turns(order, [Reversed.of(most, q, W1, block, size) for _ in range(rooms)], train, read, reverse, close)
     return dq, dk, dv, dlr, dW1, db1, dW2, db2, dscales.sum((0, 1)), dgammas.sum(0), dbetas.sum(0)

@@ -1,0 +1,56 @@
+"""Room for what one kernel writes of a piece and others read: a later piece has it then."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..layout import saved_dtype
+
+
+class Scanned(NamedTuple):
+    """What ``scan`` writes in both passes, or its cotangents."""
+
+    X2: Tensor
+    G1: Tensor
+    G2: Tensor
+    Ws: Tensor
+    bs: Tensor
+
+    @classmethod
+    def of(cls, places: int, q: Tensor, W1: Tensor, block: int) -> Scanned:
+        """Of ``places`` blocks of ``block`` tokens."""
+        _, heads, width, hidden = W1.shape
+        X2, G1 = (q.new_empty((places, heads, hidden, block), dtype=saved_dtype(q.dtype)) for _ in range(2))
+        G2, Ws = X2.new_empty((places, heads, block, width)), X2.new_empty((places, heads, 2, hidden, width))
+        return cls(X2, G1, G2, Ws, W1.new_empty((places, heads, hidden + width)))
+
+
+class Reversed(NamedTuple):
+    """What the kernels of the backward pass write for those after them, in the order in which they run."""
+
+    scanned: Scanned
+    W2s: Tensor
+    slope: Tensor
+    curve: Tensor
+    normed: Tensor
+    F: Tensor
+    norms: Tensor
+    asked: Scanned
+    dlr: Tensor
+    Ls: Tensor
+    ls: Tensor
+    gated: Tensor
+
+    @classmethod
+    def of(cls, places: int, q: Tensor, W1: Tensor, block: int, size: int) -> Reversed:
+        """Of ``places`` blocks of ``block`` tokens, in mini-batches of K = ``size``."""
+        scanned = Scanned.of(places, q, W1, block)
+        _, heads, width, hidden = W1.shape
+        W2s, Ls = (scanned.Ws.new_empty((places, heads, *more, hidden, width)) for more in ((block // size,), ()))
+        slope, curve = (torch.empty_like(scanned.X2) for _ in range(2))
+        normed, F = (torch.empty_like(scanned.G2) for _ in range(2))
+        norms, dlr, ls, gated = (scanned.bs.new_empty((places, heads, *shape)) for shape in ((2, block), (block,), (hidden,), (block,)))
+        return cls(scanned, W2s, slope, curve, normed, F, norms, Scanned(*map(torch.empty_like, scanned)), dlr, Ls, ls, gated)
