@@ -10,6 +10,7 @@ from torch import Tensor
 from ..layout import INTERPRETED, operands, padded, parallel_warps, saved_dtype, tile
 from . import gluon
 from .reverse_scan import reverse_scan
+from .room import Reversed
 from .scan import scan
 
 SEQUENTIAL = (scan, reverse_scan)
@@ -19,6 +20,13 @@ ROOMS = 2
 """So many pieces are in hand where kernels of one run beside those of another."""
 SHORTEST = 1 if INTERPRETED else 256
 """Tokens of a piece, at the least."""
+
+
+class Launch(NamedTuple):
+    """A kernel and its compile-time arguments."""
+
+    kernel: Any
+    options: dict[str, Any]
 
 
 class Piece(NamedTuple):
@@ -55,13 +63,23 @@ def constants(kernel: Any, q: Tensor, hidden: int, size: int) -> dict[str, Any]:
     return {name: value for name, value in shape.items() if name in kernel.arg_names} | {"num_warps": warps, "num_stages": 1, "maxnreg": 255}
 
 
-def scanning(size: int, hidden: int, k: Tensor, v: Tensor, lr: Tensor) -> tuple[Any, Tensor, dict[str, Any]]:
-    """(``scan``, ℓ for it, compile-time arguments): laid out by hand where it can be, else what anything can run."""
+def scans(size: int, hidden: int, k: Tensor, v: Tensor, lr: Tensor) -> tuple[Launch, Launch, Tensor]:
+    """``scan``, ``reverse_scan`` and ℓ for them: laid out by hand where they can be, else those that anything can run."""
     width, block = k.shape[-1], tile(size, k.shape[-1], k.dtype) // size
+    anywhere = Launch(scan, constants(scan, k, hidden, size)), Launch(reverse_scan, constants(reverse_scan, k, hidden, size))
     aligned = all(x.dtype == torch.bfloat16 and x.data_ptr() % 16 == 0 for x in (k, v))
     if INTERPRETED or not (aligned and gluon.suits(size, width, hidden)):
-        return scan, lr, constants(scan, k, hidden, size)
-    return gluon.scan, lr.float(), {"K": size, "D": width, "BLOCK": block, "num_warps": width // 8}
+        return *anywhere, lr
+    by_hand = {"K": size, "D": width, "BLOCK": block, "num_warps": width // 8}
+    copies = size == 16 and torch.cuda.get_device_capability(k.device) >= (9, 0)
+    return Launch(gluon.scan, by_hand), Launch(gluon.reverse_scan, by_hand) if copies else anywhere[1], lr.float()
+
+
+def tiles(kernel: Any, room: Reversed) -> tuple[Any, ...]:
+    """What a ``reverse_scan`` reads of a piece, as it takes it."""
+    if kernel is reverse_scan:
+        return *room.hiddens, *room.lines, room.scanned.X2, room.W2s
+    return gluon.described(room.hiddens, room.lines, room.scanned.X2, room.W2s)
 
 
 def turns(rows: int, heads: int, longest: int) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..layout import tile
 from ..operators import operator
-from .launch import Piece, borders, constants, pieces, scanning, turns
+from .launch import Piece, borders, constants, pieces, scans, turns
 from .overlap import take_turns
 from .readout import readout
 from .room import Scanned
@@ -49,7 +49,7 @@ def forward(
     order = pieces(rows, heads, longest, block, None if start is None else total, rooms, JOINED)
     apart = borders(longest, block, rooms)[:2][-1] // block
     most = max((piece.places for piece in order), default=0)
-    scan, rates, options = scanning(size, hidden, k, v, lr)
+    (scan, options), _, rates = scans(size, hidden, k, v, lr)
     parallel = {kernel: constants(kernel, q, hidden, size) for kernel in (readout, open_sums)}
 
     def train(piece: Piece, room: Scanned) -> None:

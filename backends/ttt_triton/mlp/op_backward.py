@@ -7,11 +7,10 @@ from torch import Tensor
 
 from ..layout import tile
 from ..operators import operator
-from .launch import Piece, constants, pieces, scanning, turns
+from .launch import Piece, constants, pieces, scans, tiles, turns
 from .op import Results
 from .overlap import take_turns
 from .readout_backward import readout_backward
-from .reverse_scan import reverse_scan
 from .room import Reversed
 from .slopes import slopes
 from .sums import open_sums_backward
@@ -62,8 +61,8 @@ def backward(
     order = pieces(rows, heads, longest, block, None if start is None else total, rooms)[::-1]
     most, every = max((piece.places for piece in order), default=0), sum(piece.places for piece in order)
     dscales, dgammas, dbetas = scale.new_zeros(every, heads, size), gamma.new_zeros(every, heads, width), beta.new_zeros(every, heads, width)
-    scan, rates, options = scanning(size, hidden, k, v, lr)
-    others = (slopes, readout_backward, open_sums_backward, reverse_scan, training_backward)
+    (scan, options), (reverse_scan, reverse_options), rates = scans(size, hidden, k, v, lr)
+    others = (slopes, readout_backward, open_sums_backward, training_backward)
     shape = {kernel: constants(kernel, q, hidden, size) for kernel in others}
 
     def parts(piece: Piece) -> tuple[Tensor, Tensor, Tensor]:
@@ -83,10 +82,12 @@ def backward(
 
     def read(piece: Piece, room: Reversed) -> None:
         extent, (X2, G1, G2, Ws, bs), (dX2, dG1, dG2, dWs, dbs) = piece.extent(longest, heads), room.scanned, room.asked
+        slope, _, _, curve = room.hiddens
+        _, _, normed, F = room.lines
         if piece.places:
             slopes[heads, piece.places](
                 *(k, v, lr, X2, G1, G2, Ws, bs, scale, gamma, beta, *where, row),
-                *(room.slope, room.curve, room.normed, room.F, room.norms, *extent, eps),
+                *(slope, curve, normed, F, room.norms, *extent, eps),
                 **shape[slopes],
             )
             readout_backward[heads, piece.places](
@@ -101,24 +102,23 @@ def backward(
             )
 
     def reverse(piece: Piece, room: Reversed) -> None:
-        (X2, _, G2, _, _), (dX2, dG1, dG2, dWs, dbs) = room.scanned, room.asked
         ends = (dW1_end, db1_end, dW2_end, db2_end) if piece.last else (dW1, db1, dW2, db2)
+        # ΔZ₁ and p take the place of ΔX₂ and ΔG₂.
         reverse_scan[heads, piece.rows](
-            *(k, lr, scale, gamma, *where, X2, G2, room.W2s, room.slope, room.curve, room.normed, room.F, room.norms, dG1, dX2, dG2, dWs, dbs),
-            *(*ends, room.Ls, room.ls, room.gated, dW1, db1, dW2, db2, *piece.extent(longest, heads)),
-            **shape[reverse_scan],
+            *(k, rates, scale, gamma, *where, *tiles(reverse_scan, room), room.norms, room.asked.Ws, room.asked.bs, *ends),
+            *(room.asked.X2, room.asked.G2, room.Ls, room.ls, room.gated, dW1, db1, dW2, db2, *piece.extent(longest, heads)),
+            **reverse_options,
         )
 
     def close(piece: Piece, room: Reversed) -> None:
-        # ``reverse_scan`` has put ΔZ₁ and p in place of ΔX₂ and ΔG₂.
         (_, G1, _, Ws, _), (dz, _, p, _, _) = room.scanned, room.asked
         if piece.places:
             training_backward[heads, piece.places](
-                *(k, v, lr, G1, Ws, scale, gamma, beta, *where, row, room.normed, dz, p, room.gated, room.Ls, room.ls, room.dlr, dk, dv, dlr),
+                *(k, v, lr, G1, Ws, scale, gamma, beta, *where, row, room.lines[2], dz, p, room.gated, room.Ls, room.ls, room.dlr, dk, dv, dlr),
                 *(*parts(piece), *piece.extent(longest, heads)),
                 **shape[training_backward],
             )
 
     with torch.cuda.device_of(q):
-        take_turns(order, [Reversed.of(most, q, W1, block, size) for _ in range(rooms)], train, read, reverse, close)
+        take_turns(order, [Reversed.of(max(most, 1), q, W1, block, size) for _ in range(rooms)], train, read, reverse, close)
     return dq, dk, dv, dlr, dW1, db1, dW2, db2, dscales.sum((0, 1)), dgammas.sum(0), dbetas.sum(0)

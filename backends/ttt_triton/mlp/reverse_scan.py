@@ -20,23 +20,25 @@ def reverse_scan(
     start_ptr,
     length_ptr,
     first_ptr,
-    X2_ptr,
-    G2_ptr,
-    W2s_ptr,
     slope_ptr,
-    curve_ptr,
-    normed_ptr,
-    F_ptr,
-    norms_ptr,
     dG1_ptr,
     dX2_ptr,
+    curve_ptr,
+    G2_ptr,
     dG2_ptr,
+    normed_ptr,
+    F_ptr,
+    X2_ptr,
+    W2s_ptr,
+    norms_ptr,
     dWs_ptr,
     dbs_ptr,
     dW1_end_ptr,
     db1_end_ptr,
     dW2_end_ptr,
     db2_end_ptr,
+    dz_ptr,
+    p_ptr,
     Ls_ptr,
     ls_ptr,
     gated_ptr,
@@ -69,7 +71,7 @@ def reverse_scan(
         ΔX₂ += f diag(ℓ) G₂Λ₂ᵀ + ΔZ₂W₂ᵀ                   ΔZ₁ = ΔX₂ ⊙ σ′ + ΔG₁ ⊙ H̄ ⊙ σ″
         Λ₁ += XᵀΔZ₁        λ₁ += 1ᵀΔZ₁        Λ₂ += X₂ᵀΔZ₂ + ΔH̄ᵀG₂        λ₂ += 1ᵀΔZ₂
 
-    and at a block's start what its read-outs ask of the weights (``dWs``, ``dbs``). ΔZ₁ replaces ΔX₂, and p ΔG₂. Λ₁, λ₁ of blocks' ends go to Ls
+    and at a block's start what its read-outs ask of the weights (``dWs``, ``dbs``). ΔZ₁ may replace ΔX₂, and p ΔG₂. Λ₁, λ₁ of blocks' ends go to Ls
     ``[blocks, H, E, D]`` and ls ``[blocks, H, E]``, rowsum(G₂ ⊙ (X₂Λ₂ + λ₂)) to ``gated`` ``[blocks, H, n]``. σ′, H̄ ⊙ σ″ (``slope``, ``curve``)
     and cotangents are shaped as in ``scan``, r and s₂ of the norm ``[blocks, H, 2, n]``. The columns' means of Λ₂ and λ₂ are put aside: nothing adds
     to them.
@@ -124,12 +126,12 @@ def reverse_scan(
         mean, a, f, gated = four_sums(straight, normed * dG2, F * dG2, G2.to(tl.float32) * y2, PRECISION)
         mean, a, f = mean[:, None] / D, a[:, None] / D, f[:, None] / D
         dz = columns(straight - mean - F * a - normed * f, real, D)
-        tl.store(dG2_ptr + line, r * (dG2 - normed * a), rows)
+        tl.store(p_ptr + line, r * (dG2 - normed * a), rows)
         tl.store(gated_ptr + place * (R // K * K) + at + i, gated, i < K)
         dX2 = dot(W2, tl.trans(dz), DOT, PRECISION) + dot(L2, tl.trans(G2.to(tl.float32) * weight[:, None]), DOT, PRECISION)
         dX2 += tl.load(dX2_ptr + tile, hidden, 0.0).to(tl.float32)
         dz1 = dX2 * slope + dG1 * tl.load(curve_ptr + tile, hidden, 0.0).to(tl.float32)
-        tl.store(dX2_ptr + tile, dz1, hidden)
+        tl.store(dz_ptr + tile, dz1, hidden)
         L1 = tl.dot(dz1.to(DOT), x.to(DOT), L1, input_precision=PRECISION)
         L2 = tl.dot(X2.to(DOT), dz.to(DOT), L2, input_precision=PRECISION)
         L2 = tl.dot(dH, G2.to(DOT), L2, input_precision=PRECISION)

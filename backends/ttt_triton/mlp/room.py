@@ -32,13 +32,11 @@ class Reversed(NamedTuple):
     """What the kernels of the backward pass write for those after them, in the order in which they run."""
 
     scanned: Scanned
-    W2s: Tensor
-    slope: Tensor
-    curve: Tensor
-    normed: Tensor
-    F: Tensor
-    norms: Tensor
     asked: Scanned
+    hiddens: Tensor
+    lines: Tensor
+    W2s: Tensor
+    norms: Tensor
     dlr: Tensor
     Ls: Tensor
     ls: Tensor
@@ -46,11 +44,14 @@ class Reversed(NamedTuple):
 
     @classmethod
     def of(cls, places: int, q: Tensor, W1: Tensor, block: int, size: int) -> Reversed:
-        """Of ``places`` blocks of ``block`` tokens, in mini-batches of K = ``size``."""
-        scanned = Scanned.of(places, q, W1, block)
+        """Of ``places`` blocks of ``block`` tokens, in mini-batches of K = ``size``.
+
+        σ′, ΔG₁, ΔX₂ and H̄ ⊙ σ″ are one tensor, and G₂, ΔG₂, Ẑ and F: ``reverse_scan`` copies them at once.
+        """
+        X2, G1, _, Ws, bs = Scanned.of(places, q, W1, block)
         _, heads, width, hidden = W1.shape
-        W2s, Ls = (scanned.Ws.new_empty((places, heads, *more, hidden, width)) for more in ((block // size,), ()))
-        slope, curve = (torch.empty_like(scanned.X2) for _ in range(2))
-        normed, F = (torch.empty_like(scanned.G2) for _ in range(2))
-        norms, dlr, ls, gated = (scanned.bs.new_empty((places, heads, *shape)) for shape in ((2, block), (block,), (hidden,), (block,)))
-        return cls(scanned, W2s, slope, curve, normed, F, norms, Scanned(*map(torch.empty_like, scanned)), dlr, Ls, ls, gated)
+        hiddens, lines = X2.new_empty((4, *X2.shape)), X2.new_empty((4, places, heads, block, width))
+        scanned, asked = Scanned(X2, G1, lines[0], Ws, bs), Scanned(hiddens[2], hiddens[1], lines[1], torch.empty_like(Ws), torch.empty_like(bs))
+        W2s, Ls = (Ws.new_empty((places, heads, *more, hidden, width)) for more in ((block // size,), ()))
+        norms, dlr, ls, gated = (bs.new_empty((places, heads, *shape)) for shape in ((2, block), (block,), (hidden,), (block,)))
+        return cls(scanned, asked, hiddens, lines, W2s, norms, dlr, Ls, ls, gated)

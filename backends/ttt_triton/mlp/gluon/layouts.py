@@ -14,7 +14,10 @@ from __future__ import annotations
 import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 
-from ...linear.gluon.layouts import maps, named_turned, tokens
+from ...linear.gluon.layouts import maps, named_turned, tokens, turned
+
+# Triton 3.7's name for it, or 3.6's.
+synchronize = getattr(gl, "barrier", None) or gl.thread_barrier
 
 
 @gluon.constexpr_function
@@ -45,6 +48,26 @@ def copied(W):
 def swizzled(W):
     """The layout of tiles ``[R, D]`` in shared memory."""
     return gl.SwizzledSharedLayout(8, max(1, 8 // W), min(8, W), [1, 0])
+
+
+@gluon.constexpr_function
+def sums_of_rows(W):
+    """The layout ``[16, W]`` in which each thread holds the sums of all warps for its row of ``rows``."""
+    registers = [[0, 1 << i] for i in range(W.bit_length() - 1)]
+    lanes = [[0, 0]] * W.bit_length() + [[1 << i, 0] for i in range(5 - W.bit_length())]
+    return gl.DistributedLinearLayout(registers, lanes, [[(16 // W) << i, 0] for i in range(W.bit_length() - 1)], [], [16, W])
+
+
+@gluon.jit
+def sums_by_warp(x, W: gl.constexpr):
+    """``[R, W]`` sums over each warp's hidden columns."""
+    return gl.sum(gl.sum(x.reshape(x.shape[0], 4, W, 8), 1), 2)
+
+
+@gluon.jit
+def of_warps(room, W: gl.constexpr):
+    """Their sum over all warps, once they are in ``room`` in shared memory."""
+    return gl.convert_layout(gl.sum(room.load(sums_of_rows(W)), 1), gl.SliceLayout(1, rows(W)), assert_trivial=True)
 
 
 @gluon.jit
@@ -120,3 +143,11 @@ def right_by_warp(W2, W: gl.constexpr):
     """W₂, lying, as right operand ``[W, 32, D]`` of the products of each warp."""
     x = W2.reshape(W2.shape[0], 4, W, 8).permute(2, 1, 3, 0).reshape(W, 32, W2.shape[0])
     return gl.convert_layout(x, gl.DotOperandLayout(1, shares(W), 2), assert_trivial=True)
+
+
+@gluon.jit
+def lying(ptr, like, W: gl.constexpr):
+    """The weights ``[E, D]`` at ``ptr`` in float32, on their side as ``like``."""
+    upright: gl.constexpr = turned_from_float(like).type.layout
+    e, d = gl.arange(0, like.shape[1], gl.SliceLayout(1, upright)), gl.arange(0, like.shape[0], gl.SliceLayout(0, upright))
+    return gl.convert_layout(turned(gl.load(ptr + e[:, None] * like.shape[0] + d[None, :])), tokens(W), assert_trivial=True).to(gl.float32)
