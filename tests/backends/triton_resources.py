@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
+from triton.experimental.gluon.language import NVMMASharedLayout, bfloat16
 
 from ttt_triton import decode
 from ttt_triton.layout import padded
@@ -54,24 +55,28 @@ def linear(arch):
 
 def deep(arch):
     """Those of TTT-MLP; with K = 64 too, where the sequential ones have products of 64 rows."""
-    tokens, sequential = torch.empty(0, 1, WIDTH, dtype=torch.bfloat16), launch.SEQUENTIAL
+    narrow, sequential = torch.bfloat16, launch.SEQUENTIAL
     forward = (mlp.readout, mlp.open_sums, op_backward.slopes)
     backward = (op_backward.readout_backward, op_backward.open_sums_backward, op_backward.training_backward)
-    types = pointers("W2s", "slope", "curve", "F", "dX2", "dG1", "dG2", "Ls") | dict.fromkeys((f"{name}_ptr" for name in SUMS), "fp32")
+    types = pointers("W2s", "slope", "curve", "F", "dX2", "dG1", "dG2", "dz", "p", "Ls") | dict.fromkeys((f"{name}_ptr" for name in SUMS), "fp32")
     for kernel in (*sequential, *forward, *backward):
-        found = resources(kernel, arch, types, launch.constants(kernel, tokens, 4 * WIDTH, SIZE))
+        found = resources(kernel, arch, types, launch.constants(kernel, narrow, WIDTH, 4 * WIDTH, SIZE))
         yield found | {"kernel": f"mlp {found['kernel']}"}
     for kernel in sequential:
-        found = resources(kernel, arch, types, launch.constants(kernel, tokens, 4 * WIDTH, 64))
+        found = resources(kernel, arch, types, launch.constants(kernel, narrow, WIDTH, 4 * WIDTH, 64))
         yield found | {"kernel": f"mlp {found['kernel']}, K = 64"}
-    slim = torch.empty(0, 1, WIDTH // 2, dtype=torch.bfloat16)
     for kernel in (*sequential, *forward, *backward):
-        found = resources(kernel, arch, types, launch.constants(kernel, slim, 2 * WIDTH, SIZE))
+        found = resources(kernel, arch, types, launch.constants(kernel, narrow, WIDTH // 2, 2 * WIDTH, SIZE))
         yield found | {"kernel": f"mlp {found['kernel']}, D = 32"}
+    by_hand = {"K": SIZE, "D": WIDTH, "BLOCK": 64 // SIZE, "num_warps": WIDTH // 8}
     for when, kept in (("forward", None), ("backward", "bf16")):
-        by_hand = {"K": SIZE, "D": WIDTH, "BLOCK": 64 // SIZE, "num_warps": WIDTH // 8}
         found = resources(launch.gluon.scan, arch, types | {"lr_ptr": "fp32", "W2s_ptr": kept}, by_hand)
         yield found | {"kernel": f"mlp gluon scan, {when}"}
+    if arch >= 90:
+        boxes = {"hiddens": [4, 4 * WIDTH, SIZE], "lines": [4, SIZE, WIDTH], "X2": [4 * WIDTH, SIZE], "W2s": [4 * WIDTH, WIDTH]}
+        described = {name: f"tensordesc<bf16{box},{NVMMASharedLayout.get_default_for(box, bfloat16)!r}>" for name, box in boxes.items()}
+        found = resources(launch.gluon.reverse_scan, arch, types | {"lr_ptr": "fp32"} | described, by_hand)
+        yield found | {"kernel": "mlp gluon reverse_scan"}
 
 
 def decoding(arch):

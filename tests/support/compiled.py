@@ -22,8 +22,8 @@ def hopper_products(text):
 def resources(kernel, arch, pointers, constants):
     """Registers of a thread, bytes of its stack (all of it spilled registers), of shared memory, ``overreaching`` products, ``unwritten`` reads.
 
-    pointers: the element types of the arguments that end in ``_ptr``, float32 for those not named, a constant None for None; constants: compile-time
-    arguments and launch options. Other arguments are integers, but ``eps``.
+    pointers: the element types of the arguments that end in ``_ptr``, float32 for those not named, a constant None for None, and the types of others,
+    which are integers if not named, but ``eps``; constants: compile-time arguments and launch options.
     """
     launch = {name: value for name, value in constants.items() if name.startswith(("num_", "maxnreg"))}
     fixed = {name: value for name, value in constants.items() if name in kernel.arg_names}
@@ -31,7 +31,8 @@ def resources(kernel, arch, pointers, constants):
     signature = {}
     for name in kernel.arg_names:
         pointer = f"*{pointers.get(name, 'fp32')}"
-        signature[name] = "constexpr" if name in fixed else pointer if name.endswith("_ptr") else "fp32" if name == "eps" else "i32"
+        other = "fp32" if name == "eps" else pointers.get(name, "i32")
+        signature[name] = "constexpr" if name in fixed else pointer if name.endswith("_ptr") else other
     aligned = {(place,): [["tt.divisibility", 16]] for place, kind in enumerate(signature.values()) if kind.startswith("*")}
     source = (GluonASTSource if kernel.is_gluon() else ASTSource)(fn=kernel, signature=signature, constexprs=fixed, attrs=aligned)
     compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=launch)

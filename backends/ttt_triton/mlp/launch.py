@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..launcher import Launcher
 from ..layout import INTERPRETED, operands, padded, parallel_warps, saved_dtype, tile
 from . import gluon
 from .reverse_scan import reverse_scan
@@ -20,13 +22,6 @@ ROOMS = 2
 """So many pieces are in hand where kernels of one run beside those of another."""
 SHORTEST = 1 if INTERPRETED else 256
 """Tokens of a piece, at the least."""
-
-
-class Launch(NamedTuple):
-    """A kernel and its compile-time arguments."""
-
-    kernel: Any
-    options: dict[str, Any]
 
 
 class Piece(NamedTuple):
@@ -49,13 +44,12 @@ class Piece(NamedTuple):
         return self.top, longest, self.begin, self.blocks, heads
 
 
-def constants(kernel: Any, q: Tensor, hidden: int, size: int) -> dict[str, Any]:
-    """A kernel's compile-time arguments for tokens q, E = ``hidden`` columns and K = ``size``."""
-    width = q.shape[-1]
-    shape = {"K": size, "D": width, "E": hidden, "R": tile(size, width, q.dtype)}
-    shape |= {"K_PAD": padded(size), "D_PAD": padded(width), "E_PAD": padded(hidden)} | operands(q.dtype)
+def constants(kernel: Any, dtype: torch.dtype, width: int, hidden: int, size: int) -> dict[str, Any]:
+    """A kernel's compile-time arguments for tokens of ``dtype``, D = ``width``, E = ``hidden`` columns and K = ``size``."""
+    shape = {"K": size, "D": width, "E": hidden, "R": tile(size, width, dtype)}
+    shape |= {"K_PAD": padded(size), "D_PAD": padded(width), "E_PAD": padded(hidden)} | operands(dtype)
     # Float32 leaves no shared memory for loads ahead, nor do large mini-batches, and for half as many hidden columns at a time.
-    narrow = saved_dtype(q.dtype) == torch.bfloat16
+    narrow = saved_dtype(dtype) == torch.bfloat16
     shape |= {"STAGES": 2 if narrow and size <= 16 else 1, "C": min(64 if narrow and width > 32 else 32, padded(hidden))}
     # Both maps, or their cotangents, are in registers.
     sequential = 8 if padded(width) * padded(hidden) > 4096 else 4
@@ -63,21 +57,27 @@ def constants(kernel: Any, q: Tensor, hidden: int, size: int) -> dict[str, Any]:
     return {name: value for name, value in shape.items() if name in kernel.arg_names} | {"num_warps": warps, "num_stages": 1, "maxnreg": 255}
 
 
-def scans(size: int, hidden: int, k: Tensor, v: Tensor, lr: Tensor) -> tuple[Launch, Launch, Tensor]:
+@functools.cache
+def launcher(kernel: Any, dtype: torch.dtype, width: int, hidden: int, size: int) -> Launcher:
+    """A kernel for tokens of ``dtype``, D = ``width``, E = ``hidden`` columns and K = ``size``."""
+    if kernel in (gluon.scan, gluon.reverse_scan):
+        return Launcher(kernel, {"K": size, "D": width, "BLOCK": tile(size, width, dtype) // size, "num_warps": width // 8})
+    return Launcher(kernel, constants(kernel, dtype, width, hidden, size))
+
+
+def scans(size: int, hidden: int, k: Tensor, v: Tensor, lr: Tensor) -> tuple[Launcher, Launcher, Tensor]:
     """``scan``, ``reverse_scan`` and ℓ for them: laid out by hand where they can be, else those that anything can run."""
-    width, block = k.shape[-1], tile(size, k.shape[-1], k.dtype) // size
-    anywhere = Launch(scan, constants(scan, k, hidden, size)), Launch(reverse_scan, constants(reverse_scan, k, hidden, size))
+    shape = k.dtype, k.shape[-1], hidden, size
     aligned = all(x.dtype == torch.bfloat16 and x.data_ptr() % 16 == 0 for x in (k, v))
-    if INTERPRETED or not (aligned and gluon.suits(size, width, hidden)):
-        return *anywhere, lr
-    by_hand = {"K": size, "D": width, "BLOCK": block, "num_warps": width // 8}
+    if INTERPRETED or not (aligned and gluon.suits(size, k.shape[-1], hidden)):
+        return launcher(scan, *shape), launcher(reverse_scan, *shape), lr
     copies = size == 16 and torch.cuda.get_device_capability(k.device) >= (9, 0)
-    return Launch(gluon.scan, by_hand), Launch(gluon.reverse_scan, by_hand) if copies else anywhere[1], lr.float()
+    return launcher(gluon.scan, *shape), launcher(gluon.reverse_scan if copies else reverse_scan, *shape), lr.float()
 
 
-def tiles(kernel: Any, room: Reversed) -> tuple[Any, ...]:
+def tiles(reverse: Launcher, room: Reversed) -> tuple[Any, ...]:
     """What a ``reverse_scan`` reads of a piece, as it takes it."""
-    if kernel is reverse_scan:
+    if reverse.kernel is reverse_scan:
         return *room.hiddens, *room.lines, room.scanned.X2, room.W2s
     return gluon.described(room.hiddens, room.lines, room.scanned.X2, room.W2s)
 

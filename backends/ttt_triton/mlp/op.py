@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..layout import tile
+from ..layout import saved_dtype, tile
 from ..operators import operator
-from .launch import Piece, borders, constants, pieces, scans, turns
+from .launch import Piece, borders, launcher, pieces, scans, turns
 from .overlap import take_turns
 from .readout import readout
 from .room import Scanned
 from .sums import open_sums
 
-Results = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Results = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 JOINED = 4
 """Pieces of the backward pass that are one piece forward, where a token needs less room."""
 
@@ -42,22 +42,21 @@ def forward(
 ) -> Results:
     """y, the four weights and four sums as ``mlp`` says, and what the backward pass needs if ``keep``: W and b where pieces begin, but the first."""
     results = empty(q, W1, b1, W2, b2, scale, longest if start is None else 0, keep)
-    y, W1_end, b1_end, W2_end, b2_end, S_W1, S_b1, S_W2, S_b2, W_kept, b_kept = results
+    y, W1_end, b1_end, W2_end, b2_end, S_W1, S_b1, S_W2, S_b2, *kept = results
     size, heads, (rows, _, width, hidden) = scale.shape[0], q.shape[1], W1.shape
     block, where, ends = tile(size, width, q.dtype) // size * size, (start, length, first), (W1_end, b1_end, W2_end, b2_end)
     rooms = turns(rows, heads, longest)
     order = pieces(rows, heads, longest, block, None if start is None else total, rooms, JOINED)
     apart = borders(longest, block, rooms)[:2][-1] // block
     most = max((piece.places for piece in order), default=0)
-    (scan, options), _, rates = scans(size, hidden, k, v, lr)
-    parallel = {kernel: constants(kernel, q, hidden, size) for kernel in (readout, open_sums)}
+    scan, _, rates = scans(size, hidden, k, v, lr)
+    read_out, sum_up = (launcher(kernel, q.dtype, width, hidden, size) for kernel in (readout, open_sums))
 
     def train(piece: Piece, room: Scanned) -> None:
         given = [x[piece.top :] for x in (ends if piece.number else (W1, b1, W2, b2))]
         scan[heads, piece.rows](
             *(k, v, rates, given[0], given[1], given[2], given[3], scale, gamma, beta, *where, *room, None, *ends),
             *(given[0].stride(0), given[1].stride(0), given[2].stride(0), given[3].stride(0), *piece.extent(longest, heads), eps),
-            **options,
         )
 
     def read(piece: Piece, room: Scanned) -> None:
@@ -65,15 +64,15 @@ def forward(
         top, count, _, _, places, _, number, last = piece
         extent = piece.extent(longest, heads)
         if places:
-            readout[heads, places](*(q, k, lr, X2, G1, G2, Ws, bs, scale, gamma, beta, *where, row, y, *extent, eps), **parallel[readout])
+            read_out[heads, places](q, k, lr, X2, G1, G2, Ws, bs, scale, gamma, beta, *where, row, y, *extent, eps)
         if keep and apart and places:
             skipped = 0 if number else 1
-            for kept, found in ((W_kept, Ws), (b_kept, bs)):
+            at = number * JOINED + skipped - 1
+            for room_kept, found in zip(kept, (Ws[:, :, 0].mT, bs[..., None, :hidden], Ws[:, :, 1], bs[..., None, hidden:]), strict=True):
                 starts = found[:places].unflatten(0, (count, -1))[:, skipped * apart :: apart]
-                at = number * JOINED + skipped - 1
-                kept.unflatten(0, (rows, -1))[top : top + count, at : at + starts.shape[1]] = starts
+                room_kept.unflatten(0, (rows, -1))[top : top + count, at : at + starts.shape[1]] = starts
         if last:
-            open_sums[heads, count](*(k, lr, X2, G1, G2, *where, S_W1, S_b1, S_W2, S_b2, *extent), **parallel[open_sums])
+            sum_up[heads, count](k, lr, X2, G1, G2, *where, S_W1, S_b1, S_W2, S_b2, *extent)
 
     with torch.cuda.device_of(q):
         take_turns(order, [Scanned.of(most, q, W1, block) for _ in range(rooms)], train, read)
@@ -84,8 +83,10 @@ def empty(q: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor, scale: Tens
     """Room for the operator's results."""
     size, (rows, heads, width, _) = scale.shape[0], W1.shape
     begins = borders(longest, tile(size, width, q.dtype) // size * size, turns(rows, heads, longest))
-    *_, W_kept, b_kept = Scanned.of(rows * (len(begins) - 1) if keep else 0, q, W1, 0)
+    kept = rows * (len(begins) - 1) if keep else 0
     W1_end, b1_end, W2_end, b2_end, S_W1, S_b1, S_W2, S_b2 = (
         torch.empty_like(x, memory_format=torch.contiguous_format) for x in 2 * (W1, b1, W2, b2)
     )
-    return torch.empty_like(q), W1_end, b1_end, W2_end, b2_end, S_W1, S_b1, S_W2, S_b2, W_kept, b_kept
+    W1_kept, W2_kept = (x.new_empty((kept, *x.shape[1:]), dtype=saved_dtype(q.dtype)) for x in (W1, W2))
+    b1_kept, b2_kept = (x.new_empty((kept, *x.shape[1:])) for x in (b1, b2))
+    return torch.empty_like(q), W1_end, b1_end, W2_end, b2_end, S_W1, S_b1, S_W2, S_b2, W1_kept, b1_kept, W2_kept, b2_kept

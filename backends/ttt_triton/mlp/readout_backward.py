@@ -11,7 +11,7 @@ from ..linear.tiles import centre, dot, earlier, readers, rstd
 from .tiles import begun, block_at, gelu, rows
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("top", "longest", "begin", "blocks"))
 def readout_backward(
     q_ptr,
     k_ptr,

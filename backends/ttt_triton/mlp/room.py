@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,18 +35,23 @@ class Reversed(NamedTuple):
     asked: Scanned
     hiddens: Tensor
     lines: Tensor
+    slope: Tensor
+    curve: Tensor
+    normed: Tensor
+    F: Tensor
     W2s: Tensor
     norms: Tensor
     dlr: Tensor
     Ls: Tensor
     ls: Tensor
     gated: Tensor
+    tiles: tuple[Any, ...] = ()
 
     @classmethod
     def of(cls, places: int, q: Tensor, W1: Tensor, block: int, size: int) -> Reversed:
         """Of ``places`` blocks of ``block`` tokens, in mini-batches of K = ``size``.
 
-        σ′, ΔG₁, ΔX₂ and H̄ ⊙ σ″ are one tensor, and G₂, ΔG₂, Ẑ and F: ``reverse_scan`` copies them at once.
+        σ′, ΔG₁, ΔX₂ and H̄ ⊙ σ″ are one tensor, and G₂, ΔG₂, Ẑ and F: ``reverse_scan`` copies them at once, described by ``tiles``.
         """
         X2, G1, _, Ws, bs = Scanned.of(places, q, W1, block)
         _, heads, width, hidden = W1.shape
@@ -54,4 +59,4 @@ class Reversed(NamedTuple):
         scanned, asked = Scanned(X2, G1, lines[0], Ws, bs), Scanned(hiddens[2], hiddens[1], lines[1], torch.empty_like(Ws), torch.empty_like(bs))
         W2s, Ls = (Ws.new_empty((places, heads, *more, hidden, width)) for more in ((block // size,), ()))
         norms, dlr, ls, gated = (bs.new_empty((places, heads, *shape)) for shape in ((2, block), (block,), (hidden,), (block,)))
-        return cls(scanned, asked, hiddens, lines, W2s, norms, dlr, Ls, ls, gated)
+        return cls(scanned, asked, hiddens, lines, hiddens[0], hiddens[3], lines[2], lines[3], W2s, norms, dlr, Ls, ls, gated)

@@ -21,7 +21,7 @@ def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, W1: Tensor, b1: Tensor, W2: T
 
 @torch.library.register_fake("tttcore::mlp_backward")
 def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(x.shape) for x in (q, k, v, lr, *others[14:18], *others[4:7]))
+    return tuple(x.new_empty(x.shape) for x in (q, k, v, lr, *others[16:20], *others[4:7]))
 
 
 def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

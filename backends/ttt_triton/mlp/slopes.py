@@ -12,7 +12,7 @@ from ..linear.tiles import centre, dot, earlier, rstd
 from .tiles import begun, block_at, gelu_twice, rows
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("top", "longest", "begin", "blocks"))
 def slopes(
     k_ptr,
     v_ptr,
