@@ -21,15 +21,13 @@ SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 """Bytes that one program may have, by architecture."""
 SPILLED = {
     ("scan", 80): 368,
-    ("readout_backward", 80): 1312,
+    ("readout_backward", 80): 920,
     ("reverse_scan", 80): 952,
-    ("training_backward", 80): 1576,
+    ("training_backward", 80): 448,
     ("gluon reverse_scan", 80): 144,
     ("scan", 90): 104,
-    ("readout_backward", 90): 48,
     ("reverse_scan", 90): 488,
     ("scan", 100): 296,
-    ("readout_backward", 100): 256,
     ("reverse_scan", 100): 872,
     ("mlp scan", 80): 696,
     ("mlp reverse_scan", 80): 1656,

@@ -118,9 +118,9 @@ def backward(
     rows, (heads, width), size = dW_end.shape[0], q.shape[1:], scale.shape[0]
     dq, dk, dv, dlr, dW, db = map(room, (q, k, v, lr, dW_end, db_end))
     dopening_k, dopening_q = (None if x is None else torch.zeros_like(x) for x in (opening_k, opening_q))
-    dG, normed = torch.empty_like(G), torch.empty_like(G)
-    # Each tile is read before it is written, so that two results need no room of their own.
-    dz, p = dG, dv if dv.dtype == G.dtype else torch.empty_like(G)
+    # Each tile is read before it is written: ΔZ takes the place of ΔG, p that of Ẑ; these two lie where the cotangent of V will, if of its dtype.
+    dz = dG = torch.empty_like(G)
+    p = normed = dv if dv.dtype == G.dtype else torch.empty_like(G)
     rstd = torch.empty_like(lr, dtype=torch.float32)
     dWs, dbs, ls = torch.empty_like(Ws), torch.empty_like(bs), torch.empty_like(bs)
     dscales, dgammas, dbetas = scale.new_empty(total, heads, size), gamma.new_empty(total, heads, width), beta.new_empty(total, heads, width)
@@ -140,7 +140,8 @@ def backward(
         )
         if total:
             training_backward[heads, total](
-                *(k, v, lr, G, Ws, scale, gamma, beta, *where, row, normed, dz, p, dWs, ls, dk, dv, dopening_k, dscales, dgammas, dbetas, *extent),
+                *(k, v, lr, G, Ws, bs, opening_k, scale, gamma, beta, *where, row, dz, p, dWs, ls),
+                *(dk, dv, dopening_k, dscales, dgammas, dbetas, *extent, eps),
                 # Three programs on a multiprocessor: it waits for memory.
                 **constants(q, size, maxnreg=168 if width <= 64 else None),
             )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import block_of, centre, dot, earlier, readers, rstd, sequence, slots, summed
+from .tiles import block_of, centre, corrections, dot, earlier, readers, rstd, sequence, slots, summed, training_rows
 
 
 @triton.jit
@@ -55,12 +55,12 @@ def readout_backward(
 ):
     """Of one head (axis 0) of a block (axis 1), what its read-outs ask of everything they read.
 
-    With ΔZ̄ the cotangent of Z̄ through LN, and matrices as in ``readout`` and ``scan``:
+    With ΔZ̄ the cotangent of Z̄ through LN, and H = diag(ℓ) G (``written``), other matrices as in ``readout`` and ``scan``:
 
-        ΔQ = ΔY + ΔZ̄ Wᵀ − (M diag(ℓ) ⊙ ΔZ̄Gᵀ) K      ΔK = −(M diag(ℓ) ⊙ ΔZ̄Gᵀ)ᵀ Q      ΔW = QᵀΔZ̄      Δb = 1ᵀΔZ̄
+        ΔQ = ΔY + ΔZ̄ Wᵀ − (M ⊙ ΔZ̄Hᵀ) K      ΔK = −(M ⊙ ΔZ̄Hᵀ)ᵀ Q      ΔW = QᵀΔZ̄      Δb = 1ᵀΔZ̄
         ΔG = −(M ⊙ (QKᵀ + 1))ᵀ ΔZ̄, not yet times ℓ
 
-    plus ΔG += KΔS_W + ΔS_b and ΔK += diag(ℓ) GΔS_Wᵀ over the mini-batch left open. Rows of an ``opening`` hand ΔZ̄ back instead of passing it on to
+    plus ΔG += KΔS_W + ΔS_b and ΔK += HΔS_Wᵀ over the mini-batch left open. Rows of an ``opening`` hand ΔZ̄ back instead of passing it on to
     W and b. ΔK and ΔG are parts: the training rows add theirs later. Also Ẑ ``[N, H, D]`` and r ``[N, H]`` of the training rows, recomputed, and
     this block's part of Δs ``[blocks, H, K]``, Δγ and Δβ ``[blocks, H, D]``.
     """
@@ -80,55 +80,55 @@ def readout_backward(
     tile = i[:, None] * (H * D) + vector
     at = place.to(tl.int64) * H + head
     k = tl.load(k_ptr + token * D + tile, inside, 0.0)
-    G = tl.load(G_ptr + token * D + tile, inside, 0.0)
     lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
+    written = (lr[:, None] * tl.load(G_ptr + token * D + tile, inside, 0.0).to(tl.float32)).to(DOT)
     W = tl.load(Ws_ptr + at * D * D + matrix, square & (n < count), 0.0)
+    q = tl.load(q_ptr + token * D + tile, inside, 0.0)
     b = tl.load(bs_ptr + at * D + vector, real & (n < count), 0.0)
     last = tl.load(scale_ptr + K - 1)
     slot = row.to(tl.int64) * K * H * D + head * D
     opening = inside & (i < K)[:, None] & (n == 0)
 
-    C = tl.where(earlier(K, R), (last * lr)[None, :], 0.0) * (dot(k, tl.trans(k), DOT, PRECISION) + 1)
-    z = dot(k, W, DOT, PRECISION) + b
-    if opening_k_ptr is not None:
-        z = tl.where(opening, tl.load(opening_k_ptr + slot + tile, opening, 0.0), z)
-    z, _ = centre(z - dot(C, G, DOT, PRECISION), real, D)
-    r = rstd(z, D, eps)
-    tl.store(normed_ptr + token * D + tile, z * r, inside)
+    z = b - last * corrections(k, written, 1.0, K, R, DOT, PRECISION)
+    normed, r = training_rows(k, W, z, opening_k_ptr, slot + tile, opening, real, D, eps, DOT, PRECISION)
+    tl.store(normed_ptr + token * D + tile, normed, inside)
     tl.store(rstd_ptr + token + i[:, None] * H, r, valid[:, None])
 
-    q = tl.load(q_ptr + token * D + tile, inside, 0.0)
-    dy = tl.load(dy_ptr + token * D + tile, inside, 0.0).to(tl.float32)
-    gamma = tl.load(gamma_ptr + head * D + vector, real, 0.0)
-    factors = readers(scale_ptr, last, K, R)
-    similar = dot(q, tl.trans(k), DOT, PRECISION) + 1
+    # This b and QKᵀ are had twice: what waits in registers in the meantime is spilled. One product begins at 1, or they would be taken for the same.
+    b = tl.load(bs_ptr + at * D + vector, real & (n < count), 0.0)
+    similar = tl.dot(q.to(DOT), tl.trans(k).to(DOT), tl.full((R, R), 1.0, tl.float32), input_precision=PRECISION)
     z = dot(q, W, DOT, PRECISION) + b
     if opening_q_ptr is not None:
         z = tl.where(opening, tl.load(opening_q_ptr + slot + tile, opening, 0.0), z)
-    z, _ = centre(z - dot(factors * lr[None, :] * similar, G, DOT, PRECISION), real, D)
+    z, _ = centre(z - dot(readers(scale_ptr, last, K, R) * similar, written, DOT, PRECISION), real, D)
     r = rstd(z, D, eps)
     z *= r
-    dz, _ = centre(dy * gamma, real, D)
-    dz = r * (dz - z * (tl.sum(dz * z, 1)[:, None] / D))
-    tl.store(dgamma_ptr + at * D + across, summed(dy * z, DOT, PRECISION), top)
+    dy = tl.load(dy_ptr + token * D + tile, inside, 0.0)
+    gamma = tl.load(gamma_ptr + head * D + vector, real, 0.0)
+    tl.store(dgamma_ptr + at * D + across, summed(dy.to(tl.float32) * z, DOT, PRECISION), top)
     tl.store(dbeta_ptr + at * D + across, summed(dy, DOT, PRECISION), top)
+    dz, _ = centre(dy.to(tl.float32) * gamma, real, D)
+    dz = r * (dz - z * (tl.sum(dz * z, 1)[:, None] / D))
     through = dz
     if dopening_ptr is not None:
         tl.store(dopening_ptr + slot + tile, dz, opening)
         through = tl.where(opening, 0.0, dz)
+    through, dz = through.to(DOT), dz.to(DOT)
 
     tl.store(dW_ptr + at * D * D + matrix, dot(tl.trans(q), through, DOT, PRECISION), square)
     tl.store(db_ptr + at * D + across, summed(through, DOT, PRECISION), top)
-    dG = -dot(tl.trans(factors * similar), dz, DOT, PRECISION)
-    along = dot(dz, tl.trans(G), DOT, PRECISION)
-    dM = -lr[None, :] * similar * along
-    dscale = tl.sum(tl.where(earlier(K, R), dM, 0.0))
+    similar = dot(q, tl.trans(k), DOT, PRECISION) + 1
+    along = dot(dz, tl.trans(written), DOT, PRECISION)
+    dM = -similar * along
+    dscale = tl.sum(tl.where(earlier(K, R), dM, 0.0), 1)
     own = tl.sum(tl.where((i[None, :] // K == i[:, None] // K) & (i[None, :] <= i[:, None]), dM, 0.0), 1)
-    own = tl.sum(tl.where((i % K)[:, None] == s[None, :], own[:, None], 0.0), 0)
-    tl.store(dscale_ptr + at * K + s, own + tl.where(s == K - 1, dscale, 0.0), s < K)
-    read = factors * lr[None, :] * along
-    dq = dy + dot(through, tl.trans(W), DOT, PRECISION) - dot(read, k, DOT, PRECISION)
-    tl.store(dq_ptr + token * D + tile, dq, inside)
+    own = tl.where((i % K)[:, None] == s[None, :], own[:, None], 0.0) + tl.where(s[None, :] == K - 1, dscale[:, None], 0.0)
+    tl.store(dscale_ptr + at * K + s, tl.sum(own, 0), s < K)
+    factors = readers(scale_ptr, last, K, R)
+    dG = -dot(tl.trans((factors * similar).to(DOT)), dz, DOT, PRECISION)
+    read = (factors * along).to(DOT)
+    dq = dot(through, tl.trans(W), DOT, PRECISION) - dot(read, k, DOT, PRECISION)
+    tl.store(dq_ptr + token * D + tile, dq + dy.to(tl.float32), inside)
     dk = -dot(tl.trans(read), q, DOT, PRECISION)
 
     # Triton 3.6 fails to compile a branch that K = 1 never takes.
@@ -140,7 +140,7 @@ def readout_backward(
             dS_W = tl.load(dS_W_ptr + end * D * D + matrix, square, 0.0)
             dS_b = tl.load(dS_b_ptr + end * D + vector, real, 0.0)
             dG += tl.where(left, dot(k, dS_W, DOT, PRECISION) + dS_b, 0.0)
-            dk += tl.where(left, lr[:, None] * dot(G, tl.trans(dS_W), DOT, PRECISION), 0.0)
+            dk += tl.where(left, dot(written, tl.trans(dS_W), DOT, PRECISION), 0.0)
     dG, _ = centre(dG, real, D)
     tl.store(dG_ptr + token * D + tile, dG, inside)
     tl.store(dk_ptr + token * D + tile, dk, inside)

@@ -116,3 +116,26 @@ def gradient_from(sums, z, u, square, squares, D: tl.constexpr, eps):
     s1 = (r * (bent - m * squares) + offset) / D
     s2 = r * (r * (curved[:, None] - m * (2 * bent - m * squares)) + along[:, None] - m * offset) / D
     return (z - m) * (square * (r * r) - r * r * s2) + (u * r - r * s1)
+
+
+@triton.jit
+def corrections(k, G, lr, K: tl.constexpr, R: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    """A = (N diag(ℓ) ⊙ (KKᵀ + 1)) G, N_ij = 1 where j is of an earlier mini-batch than i, else 0: −s_{K−1} A is what a block's rows add to its Z.
+
+    ℓ ``[1, R]``, or 1 where rows of G come times ℓ.
+    """
+    return dot(tl.where(earlier(K, R), lr * (dot(k, tl.trans(k), DOT, PRECISION) + 1), 0.0), G, DOT, PRECISION)
+
+
+@triton.jit
+def training_rows(k, W, z, opening_ptr, slot, opening, real, D: tl.constexpr, eps, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    """(Ẑ, r) of a block's training rows: Z = KW + z, centred, r = 1/√(mean Z² + ε), Ẑ = rZ, with z = b − s_{K−1} A of ``corrections``.
+
+    Rows of an ``opening``, if there is a pointer, are found at its ``slot``.
+    """
+    z = tl.dot(k.to(DOT), W.to(DOT), z, input_precision=PRECISION)
+    if opening_ptr is not None:
+        z = tl.where(opening, tl.load(opening_ptr + slot, opening, 0.0), z)
+    z, _ = centre(z, real, D)
+    r = rstd(z, D, eps)
+    return z * r, r
