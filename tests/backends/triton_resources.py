@@ -11,7 +11,6 @@ import torch
 from triton.experimental.gluon.language import NVMMASharedLayout, bfloat16
 
 from ttt_triton import decode
-from ttt_triton.layout import padded
 from ttt_triton.linear import gluon
 from ttt_triton.linear.op import constants
 from ttt_triton.linear.readout import readout
@@ -39,17 +38,12 @@ def pointers(*more):
 
 def linear(arch):
     """Those of TTT-Linear."""
-    tokens = torch.empty(0, 1, WIDTH, dtype=torch.bfloat16)
-    yield resources(scan, arch, pointers(), constants(tokens, SIZE, STAGES=2))
-    yield resources(readout, arch, pointers(), constants(tokens, SIZE))
-    yield resources(readout_backward, arch, pointers("dW"), constants(tokens, SIZE, K_PAD=padded(SIZE)))
-    yield resources(reverse_scan, arch, pointers(), constants(tokens, SIZE, OPENING=False, STAGES=2))
-    yield resources(training_backward, arch, pointers(), constants(tokens, SIZE))
-    # ℓ of these is float32.
-    rates = {"lr_ptr": "fp32"}
-    by_hand = {"K": SIZE, "D": WIDTH, "R": SIZE, "BLOCK": 64 // SIZE, "OPENING": False, "num_warps": WIDTH // 16}
+    for kernel in (scan, readout, readout_backward, reverse_scan, training_backward):
+        types = pointers("dW") if kernel is readout_backward else pointers()
+        yield resources(kernel, arch, types, constants(kernel, torch.bfloat16, WIDTH, SIZE))
     for kernel in (gluon.scan, gluon.reverse_scan):
-        found = resources(kernel, arch, pointers() | rates, by_hand)
+        # ℓ of these is float32.
+        found = resources(kernel, arch, pointers() | {"lr_ptr": "fp32"}, constants(kernel, torch.bfloat16, WIDTH, SIZE))
         yield found | {"kernel": f"gluon {found['kernel']}"}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..launcher import Launcher
 from ..layout import INTERPRETED, operands, padded, parallel_warps, saved_dtype, tile
 from ..operators import operator
 from . import gluon
@@ -18,28 +19,35 @@ from .scan import scan
 from .training_backward import training_backward
 
 
-def constants(q: Tensor, size: int, **more: Any) -> dict[str, Any]:
-    """The kernels' compile-time arguments for tokens q and K = ``size``, and those of one kernel alone."""
-    return shared_constants(q.dtype, q.shape[-1], size) | more
-
-
-def scans(size: int, k: Tensor, v: Tensor, lr: Tensor) -> tuple[Any, Any, Tensor, dict[str, Any]]:
-    """(``scan``, ``reverse_scan``, ℓ for them, compile-time arguments): laid out by hand where they can be, else those that anything can run."""
-    width, block = k.shape[-1], tile(size, k.shape[-1], k.dtype) // size
-    aligned = all(x.dtype == torch.bfloat16 and x.data_ptr() % 16 == 0 for x in (k, v))
-    if INTERPRETED or not (aligned and gluon.suits(size, width, block)):
-        return scan, reverse_scan, lr, constants(k, size, STAGES=2 if saved_dtype(k.dtype) == torch.bfloat16 else 1)
-    shape = {"K": size, "D": width, "R": padded(size), "BLOCK": block}
-    return gluon.scan, gluon.reverse_scan, lr.float(), shape | {"num_warps": width // 16}
-
-
 @functools.cache
-def shared_constants(dtype: torch.dtype, width: int, size: int) -> dict[str, Any]:
-    """The compile-time arguments of all kernels."""
-    rows = tile(size, width, dtype)
-    shape = {"K": size, "D": width, "R": rows, "D_PAD": padded(width)}
-    # Eight warps would divide 128 rows among them also where there are 64, and read past the end of the operands.
-    return shape | operands(dtype) | {"num_warps": parallel_warps(width, rows) if width <= 64 or rows == 64 else 8, "num_stages": 1}
+def launcher(kernel: Any, dtype: torch.dtype, width: int, size: int, opening: bool = False) -> Launcher:
+    """A kernel for tokens of ``dtype``, D = ``width`` and K = ``size``, and for sequences that go on at any phase or not."""
+    return Launcher(kernel, constants(kernel, dtype, width, size, opening))
+
+
+def constants(kernel: Any, dtype: torch.dtype, width: int, size: int, opening: bool = False) -> dict[str, Any]:
+    """A kernel's compile-time arguments and options."""
+    rows, shape = tile(size, width, dtype), {"K": size, "D": width, "OPENING": opening}
+    if kernel in (gluon.scan, gluon.reverse_scan):
+        shape, options = shape | {"R": padded(size), "BLOCK": rows // size}, {"num_warps": width // 16}
+    else:
+        shape |= {"R": rows, "K_PAD": padded(size), "D_PAD": padded(width), "STAGES": 2 if saved_dtype(dtype) == torch.bfloat16 else 1} | operands(
+            dtype
+        )
+        # Eight warps would divide 128 rows among them also where there are 64, and read past the end of the operands.
+        options = {"num_warps": parallel_warps(width, rows) if width <= 64 or rows == 64 else 8, "num_stages": 1}
+    if kernel is training_backward and width <= 64:
+        # Three programs on a multiprocessor: it waits for memory.
+        options["maxnreg"] = 168
+    return {name: value for name, value in shape.items() if name in kernel.arg_names} | options
+
+
+def scans(size: int, k: Tensor, v: Tensor, lr: Tensor) -> tuple[Any, Any, Tensor]:
+    """``scan``, ``reverse_scan`` and ℓ for them: laid out by hand where they can be, else those that anything can run."""
+    width, aligned = k.shape[-1], all(x.dtype == torch.bfloat16 and x.data_ptr() % 16 == 0 for x in (k, v))
+    if INTERPRETED or not (aligned and gluon.suits(size, width, tile(size, width, k.dtype) // size)):
+        return scan, reverse_scan, lr
+    return gluon.scan, gluon.reverse_scan, lr.float()
 
 
 @operator("linear")
@@ -68,13 +76,14 @@ def forward(
     """(y, W, b, S_W, S_b) as ``linear`` says, and what the backward pass needs: G ``[N, H, D]``, and W, b at the starts of blocks."""
     outputs = y, W_end, b_end, S_W, S_b, G, Ws, bs = empty(q, W, b, total)
     size, extent = scale.shape[0], (longest, blocks, q.shape[1])
+    shape = q.dtype, q.shape[2], size
     inputs, ends = (scale, gamma, beta, start, length, phase, first), (W_end, b_end, S_W, S_b, W.stride(0), b.stride(0))
-    forward_scan, _, rates, options = scans(size, k, v, lr)
+    chosen, _, rates = scans(size, k, v, lr)
     with torch.cuda.device_of(q):
-        forward_scan[q.shape[1], W.shape[0]](k, v, rates, opening_k, W, b, *inputs, G, Ws, bs, *ends, *extent, eps, **options)
+        launcher(chosen, *shape)[q.shape[1], W.shape[0]](k, v, rates, opening_k, W, b, *inputs, G, Ws, bs, *ends, *extent, eps)
         if total:
             given = (q, k, lr, G, Ws, bs, opening_q)
-            readout[q.shape[1], total](*given, *inputs, row, y, S_W, S_b, *extent, eps, **constants(q, size))
+            launcher(readout, *shape)[q.shape[1], total](*given, *inputs, row, y, S_W, S_b, *extent, eps)
     return outputs
 
 
@@ -125,25 +134,20 @@ def backward(
     dWs, dbs, ls = torch.empty_like(Ws), torch.empty_like(bs), torch.empty_like(bs)
     dscales, dgammas, dbetas = scale.new_empty(total, heads, size), gamma.new_empty(total, heads, width), beta.new_empty(total, heads, width)
     where, extent = (start, length, phase, first), (longest, blocks, heads)
-    _, backward_scan, rates, options = scans(size, k, v, lr)
+    shape, (_, chosen, rates) = (q.dtype, width, size), scans(size, k, v, lr)
     with torch.cuda.device_of(q):
         if total:
-            readout_backward[heads, total](
+            launcher(readout_backward, *shape)[heads, total](
                 *(q, k, lr, G, Ws, bs, opening_k, opening_q, scale, gamma, *where, row, dy, dS_W, dS_b),
                 *(dq, dk, dG, normed, rstd, dWs, dbs, dopening_q, dscales, dgammas, dbetas, *extent, eps),
-                **constants(q, size, K_PAD=padded(size)),
             )
-        backward_scan[heads, rows](
+        launcher(chosen, *shape, opening_k is not None)[heads, rows](
             *(k, v, rates, scale, gamma, beta, *where, dG, normed, rstd, dWs, dbs, ls, dW_end, db_end, dz, p, dlr, dW, db, *extent),
-            **options,
-            OPENING=opening_k is not None,
         )
         if total:
-            training_backward[heads, total](
+            launcher(training_backward, *shape)[heads, total](
                 *(k, v, lr, G, Ws, bs, opening_k, scale, gamma, beta, *where, row, dz, p, dWs, ls),
                 *(dk, dv, dopening_k, dscales, dgammas, dbetas, *extent, eps),
-                # Three programs on a multiprocessor: it waits for memory.
-                **constants(q, size, maxnreg=168 if width <= 64 else None),
             )
     dopening_k, dopening_q = (q.new_empty(0) if dx is None else dx for dx in (dopening_k, dopening_q))
     return dq, dk, dv, dlr, dW, db, dscales.sum((0, 1)), dgammas.sum(0), dbetas.sum(0), dopening_k, dopening_q
