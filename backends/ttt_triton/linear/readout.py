@@ -10,7 +10,7 @@ import triton.language as tl
 from .tiles import block_of, centre, dot, readers, rstd, sequence, slots
 
 
-@triton.jit(do_not_specialize=("longest", "blocks"))
+@triton.jit
 def readout(
     q_ptr,
     k_ptr,

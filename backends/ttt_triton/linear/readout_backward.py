@@ -10,7 +10,7 @@ import triton.language as tl
 from .tiles import block_of, centre, corrections, dot, earlier, readers, rstd, sequence, slots, summed, training_rows
 
 
-@triton.jit(do_not_specialize=("longest", "blocks"))
+@triton.jit
 def readout_backward(
     q_ptr,
     k_ptr,

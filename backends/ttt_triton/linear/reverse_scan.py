@@ -35,7 +35,7 @@ def second_derivative(dG, normed, F, s2, square, r, real, D: tl.constexpr):
     return columns(straight - tl.sum(straight, 1)[:, None] / D - F * a - normed * f, real, D)
 
 
-@triton.jit(do_not_specialize=("longest", "blocks"))
+@triton.jit
 def reverse_scan(
     k_ptr,
     v_ptr,

@@ -10,7 +10,7 @@ import triton.language as tl
 from .tiles import centre, dot, earlier, loss_gradient, sequence, slots, summed, writers
 
 
-@triton.jit(do_not_specialize=("longest", "blocks"))
+@triton.jit
 def scan(
     k_ptr,
     v_ptr,

@@ -10,7 +10,7 @@ import triton.language as tl
 from .tiles import block_of, corrections, dot, earlier, sequence, slots, training_rows, writers
 
 
-@triton.jit(do_not_specialize=("longest", "blocks"))
+@triton.jit
 def training_backward(
     k_ptr,
     v_ptr,

@@ -10,6 +10,7 @@ from ..operators import operator
 from .launch import Piece, launcher, pieces, scans, tiles, turns
 from .overlap import take_turns
 from .readout_backward import readout_backward
+from .readout_norm import readout_norm
 from .room import Reversed
 from .slopes import slopes
 from .sums import open_sums_backward
@@ -62,8 +63,8 @@ def backward(
     most, every = max((piece.places for piece in order), default=0), sum(piece.places for piece in order)
     dscales, dgammas, dbetas = scale.new_zeros(every, heads, size), gamma.new_zeros(every, heads, width), beta.new_zeros(every, heads, width)
     scan, reverse_scan, rates = scans(size, hidden, k, v, lr)
-    others = slopes, readout_backward, open_sums_backward, training_backward
-    differentiate, read_back, sum_back, train_back = (launcher(kernel, q.dtype, width, hidden, size) for kernel in others)
+    others = slopes, readout_norm, readout_backward, open_sums_backward, training_backward
+    differentiate, norm_back, read_back, sum_back, train_back = (launcher(kernel, q.dtype, width, hidden, size) for kernel in others)
     rooms = [Reversed.of(max(most, 1), q, W1, block, size) for _ in range(turns(rows, heads, longest))]
     rooms = [room._replace(tiles=tiles(reverse_scan, room)) for room in rooms]
 
@@ -87,9 +88,12 @@ def backward(
                 *(k, v, lr, X2, G1, G2, Ws, bs, scale, gamma, beta, *where, row),
                 *(room.slope, room.curve, room.normed, room.F, room.norms, *extent, eps),
             )
+            dscale, *dlearned = parts(piece)
+            norm_back[heads, piece.places](
+                *(q, k, lr, X2, G1, G2, Ws, bs, scale, gamma, *where, row, dy, dG2, dbs, *dlearned, *room.between, *extent, eps),
+            )
             read_back[heads, piece.places](
-                *(q, k, lr, X2, G1, G2, Ws, bs, scale, gamma, *where, row),
-                *(dy, dq, dk, room.dlr, dX2, dG1, dG2, dWs, dbs, *parts(piece), *extent, eps),
+                *(q, k, lr, X2, G1, Ws, bs, scale, *where, row, dy, *room.between, dq, dk, room.dlr, dX2, dG1, dWs, dbs, dscale, *extent),
             )
         if piece.last:
             sum_back[heads, piece.rows](

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from ..linear.tiles import centre, dot, readers, rstd
-from .tiles import begun, block_at, gelu, rows
+from .tiles import added, begun, block_at, gelu, rows
 
 
 @triton.jit(do_not_specialize=("top", "longest", "begin", "blocks"))
@@ -42,6 +42,7 @@ def readout(
     D_PAD: tl.constexpr,
     E_PAD: tl.constexpr,
     C: tl.constexpr,
+    STAGES: tl.constexpr,
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
@@ -67,25 +68,26 @@ def readout(
     q = tl.load(q_ptr + token * D + tile, both, 0.0)
     k = tl.load(k_ptr + token * D + tile, both, 0.0)
     lr = tl.load(lr_ptr + token + i * H, inside, 0.0).to(tl.float32)
-    factors = readers(scale_ptr, tl.load(scale_ptr + K - 1), K, R) * lr[None, :]
+    # Signs go with what is multiplied by, so that products can be added up where they are made.
+    factors = readers(scale_ptr, tl.load(scale_ptr + K - 1), K, R) * -lr[None, :]
     read = (factors * (dot(q, tl.trans(k), DOT, PRECISION) + 1)).to(DOT)
 
     z = tl.zeros((R, D_PAD), tl.float32)
     similar = tl.zeros((R, R), tl.float32)
-    for c in tl.range(0, E_PAD, C, num_stages=1):
+    for c in tl.range(0, E_PAD, C, num_stages=STAGES):
         e = c + tl.arange(0, C)
         W1, W2, b1 = rows(Ws_ptr, bs_ptr, at, e, d, D, E)
         lying = (at * E + e[:, None]) * (R // K * K) + i[None, :]
         written = (e < E)[:, None] & begun(n, length, K, R)[None, :]
         G1 = tl.load(G1_ptr + lying, written, 0.0)
-        h = gelu(dot(q, tl.trans(W1), DOT, PRECISION) + b1[None, :] - dot(read, tl.trans(G1), DOT, PRECISION))[0].to(DOT)
         X2 = tl.load(X2_ptr + lying, written, 0.0)
-        z = tl.dot(h, W2.to(DOT), z, input_precision=PRECISION)
-        similar = tl.dot(h, X2.to(DOT), similar, input_precision=PRECISION)
+        h = gelu(added(read, tl.trans(G1), dot(q, tl.trans(W1), DOT, PRECISION) + b1[None, :], DOT, PRECISION))[0].to(DOT)
+        z = added(h, W2, z, DOT, PRECISION)
+        similar = added(h, X2, similar, DOT, PRECISION)
     G2 = tl.load(G2_ptr + at * (R // K * K) * D + i[:, None] * D + d, both, 0.0)
     b2 = tl.load(bs_ptr + at * (E + D) + E + d, real, 0.0)
-    factors = readers(scale_ptr, tl.load(scale_ptr + K - 1), K, R) * lr[None, :]
-    z, _ = centre(z + b2 - dot(factors * (similar + 1), G2, DOT, PRECISION), real, D)
+    factors = readers(scale_ptr, tl.load(scale_ptr + K - 1), K, R) * -lr[None, :]
+    z, _ = centre(added(factors * (similar + 1), G2, z + b2, DOT, PRECISION), real, D)
     gamma = tl.load(gamma_ptr + head * D + d, real, 0.0)
     beta = tl.load(beta_ptr + head * D + d, real, 0.0)
     tl.store(y_ptr + token * D + tile, q.to(tl.float32) + gamma * (z * rstd(z, D, eps)) + beta, both)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..layout import saved_dtype
+from ..layout import padded, saved_dtype, tile
 
 
 class Scanned(NamedTuple):
@@ -45,6 +45,7 @@ class Reversed(NamedTuple):
     Ls: Tensor
     ls: Tensor
     gated: Tensor
+    between: tuple[Tensor, Tensor, Tensor]
     tiles: tuple[Any, ...] = ()
 
     @classmethod
@@ -57,6 +58,10 @@ class Reversed(NamedTuple):
         _, heads, width, hidden = W1.shape
         hiddens, lines = X2.new_empty((4, *X2.shape)), X2.new_empty((4, places, heads, block, width))
         scanned, asked = Scanned(X2, G1, lines[0], Ws, bs), Scanned(hiddens[2], hiddens[1], lines[1], torch.empty_like(Ws), torch.empty_like(bs))
+        height = tile(size, width, q.dtype)
+        # What ``readout_norm`` leaves to ``readout_backward``, in whole tiles.
+        dz2, along = (X2.new_empty((places, heads, *shape)) for shape in ((height, padded(width)), (2, height, height)))
+        between = dz2, along, bs.new_empty((places, heads, height + padded(size)))
         W2s, Ls = (Ws.new_empty((places, heads, *more, hidden, width)) for more in ((block // size,), ()))
         norms, dlr, ls, gated = (bs.new_empty((places, heads, *shape)) for shape in ((2, block), (block,), (hidden,), (block,)))
-        return cls(scanned, asked, hiddens, lines, hiddens[0], hiddens[3], lines[2], lines[3], W2s, norms, dlr, Ls, ls, gated)
+        return cls(scanned, asked, hiddens, lines, hiddens[0], hiddens[3], lines[2], lines[3], W2s, norms, dlr, Ls, ls, gated, between)

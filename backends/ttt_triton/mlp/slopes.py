@@ -9,7 +9,7 @@ import triton.language as tl
 
 from ..linear.reverse_scan import bend
 from ..linear.tiles import centre, dot, earlier, rstd
-from .tiles import begun, block_at, gelu_twice, rows
+from .tiles import added, begun, block_at, gelu_twice, rows
 
 
 @triton.jit(do_not_specialize=("top", "longest", "begin", "blocks"))
@@ -47,6 +47,7 @@ def slopes(
     D_PAD: tl.constexpr,
     E_PAD: tl.constexpr,
     C: tl.constexpr,
+    STAGES: tl.constexpr,
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
@@ -72,24 +73,25 @@ def slopes(
     lr = tl.load(lr_ptr + token + i * H, inside, 0.0).to(tl.float32)
     G2 = tl.load(G2_ptr + line, there[:, None] & real, 0.0)
     C_ = tl.where(earlier(K, R), (tl.load(scale_ptr + K - 1) * lr)[None, :], 0.0)
-    along1 = (C_ * (dot(x, tl.trans(x), DOT, PRECISION) + 1)).to(DOT)
-    along2 = (C_ * dot(G2, tl.trans(G2), DOT, PRECISION)).to(DOT)
+    # Signs go with what is multiplied by, so that products can be added up where they are made.
+    along1 = (-C_ * (dot(x, tl.trans(x), DOT, PRECISION) + 1)).to(DOT)
+    along2 = (-C_ * dot(G2, tl.trans(G2), DOT, PRECISION)).to(DOT)
 
     z = tl.zeros((R, D_PAD), tl.float32)
     similar = tl.zeros((R, R), tl.float32)
-    for c in tl.range(0, E_PAD, C, num_stages=1):
+    for c in tl.range(0, E_PAD, C, num_stages=STAGES):
         e = c + tl.arange(0, C)
         W1, W2, b1 = rows(Ws_ptr, bs_ptr, at, e, d, D, E)
         lying, written = (at * E + e[:, None]) * (R // K * K) + i[None, :], (e < E)[:, None] & there[None, :]
         G1 = tl.load(G1_ptr + lying, written, 0.0)
         X2 = tl.load(X2_ptr + lying, written, 0.0)
-        z1 = dot(W1, tl.trans(x), DOT, PRECISION) + b1[:, None] - dot(G1, tl.trans(along1), DOT, PRECISION)
+        z1 = added(G1, tl.trans(along1), dot(W1, tl.trans(x), DOT, PRECISION) + b1[:, None], DOT, PRECISION)
+        dh = added(X2, tl.trans(along2), dot(W2, tl.trans(G2), DOT, PRECISION), DOT, PRECISION)
+        z = added(tl.trans(X2), W2, z, DOT, PRECISION)
+        similar = added(tl.trans(X2), X2, similar, DOT, PRECISION)
         _, slope, curve = gelu_twice(z1)
         tl.store(slope_ptr + lying, slope, written)
-        curve *= dot(W2, tl.trans(G2), DOT, PRECISION) - dot(X2, tl.trans(along2), DOT, PRECISION)
-        tl.store(curve_ptr + lying, curve, written)
-        z = tl.dot(tl.trans(X2).to(DOT), W2.to(DOT), z, input_precision=PRECISION)
-        similar = tl.dot(tl.trans(X2).to(DOT), X2.to(DOT), similar, input_precision=PRECISION)
+        tl.store(curve_ptr + lying, curve * dh, written)
 
     b2 = tl.load(bs_ptr + at * (E + D) + E + d, real, 0.0)
     C_ = tl.where(earlier(K, R), (tl.load(scale_ptr + K - 1) * lr)[None, :], 0.0)

@@ -178,7 +178,7 @@ def exchanged(dW, db, block, dWs_ptr, dbs_ptr, ls_ptr, head, H, D: gl.constexpr,
     return dW_block, db_block
 
 
-@gluon.jit(do_not_specialize=("longest", "blocks"))
+@gluon.jit
 def reverse_scan(
     k_ptr,
     v_ptr,

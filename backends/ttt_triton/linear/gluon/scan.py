@@ -134,7 +134,7 @@ def keep(weights, b, block, Ws_ptr, bs_ptr, head, H, D: gl.constexpr, R: gl.cons
     gl.store(bs_ptr + at * D + i[:, None] * 0 + d[None, :], b, (i == 0)[:, None])
 
 
-@gluon.jit(do_not_specialize=("longest", "blocks"))
+@gluon.jit
 def scan(
     k_ptr,
     v_ptr,
