@@ -11,7 +11,7 @@ from ..linear.tiles import dot
 from .tiles import added, begun, block_at, gelu, rows
 
 
-@triton.jit(do_not_specialize=("top", "longest", "begin", "blocks"))
+@triton.jit(do_not_specialize=("top", "blocks"))
 def readout_backward(
     q_ptr,
     k_ptr,

@@ -11,7 +11,7 @@ from ..linear.tiles import centre, columns, dot
 from .tiles import across, four_sums, piece
 
 
-@triton.jit(do_not_specialize=("top", "longest", "begin", "blocks"))
+@triton.jit(do_not_specialize=("top", "blocks"))
 def reverse_scan(
     k_ptr,
     lr_ptr,

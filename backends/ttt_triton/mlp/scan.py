@@ -11,7 +11,7 @@ from ..linear.tiles import centre, dot
 from .tiles import across, gelu, loss_gradient, piece
 
 
-@triton.jit(do_not_specialize=("top", "longest", "begin", "blocks"))
+@triton.jit(do_not_specialize=("top", "blocks"))
 def scan(
     k_ptr,
     v_ptr,

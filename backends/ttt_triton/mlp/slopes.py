@@ -12,7 +12,7 @@ from ..linear.tiles import centre, dot, earlier, rstd
 from .tiles import added, begun, block_at, gelu_twice, rows
 
 
-@triton.jit(do_not_specialize=("top", "longest", "begin", "blocks"))
+@triton.jit(do_not_specialize=("top", "blocks"))
 def slopes(
     k_ptr,
     v_ptr,

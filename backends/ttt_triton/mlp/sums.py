@@ -11,7 +11,7 @@ from ..linear.tiles import centre, dot
 from .tiles import piece
 
 
-@triton.jit(do_not_specialize=("top", "longest", "begin", "blocks"))
+@triton.jit(do_not_specialize=("top", "blocks"))
 def open_sums(
     k_ptr,
     lr_ptr,
@@ -71,7 +71,7 @@ def open_sums(
         tl.store(S_W2_ptr + end * D * E + e[:, None] * D + d, S_W2, (e < E)[:, None] & real)
 
 
-@triton.jit(do_not_specialize=("top", "longest", "begin", "blocks"))
+@triton.jit(do_not_specialize=("top", "blocks"))
 def open_sums_backward(
     k_ptr,
     lr_ptr,

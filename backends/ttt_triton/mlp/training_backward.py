@@ -11,7 +11,7 @@ from ..linear.tiles import dot, earlier
 from .tiles import begun, block_at
 
 
-@triton.jit(do_not_specialize=("top", "longest", "begin", "blocks"))
+@triton.jit(do_not_specialize=("top", "blocks"))
 def training_backward(
     k_ptr,
     v_ptr,

@@ -89,7 +89,7 @@ def fetch_rows(back, c, start, length, first, head, H, room, k_ptr, lr_ptr, norm
     async_copy.commit_group()
 
 
-@gluon.jit(do_not_specialize=("top", "longest", "begin", "blocks"))
+@gluon.jit(do_not_specialize=("top", "blocks"))
 def reverse_scan(
     k_ptr,
     lr_ptr,

@@ -90,7 +90,7 @@ def fetched(c, room, gamma, beta, W: gl.constexpr):
     return room[0].index(at).load(gl.DotOperandLayout(0, tokens(W), 2)), x, u, lr, across
 
 
-@gluon.jit(do_not_specialize=("top", "longest", "begin", "blocks"))
+@gluon.jit(do_not_specialize=("top", "blocks"))
 def scan(
     k_ptr,
     v_ptr,
