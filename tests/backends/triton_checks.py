@@ -18,7 +18,8 @@ from ttt_conformance.problem import Options, Problem, answer, reference
 from ttt_conformance.shapes import Shape
 from ttt_torch import TTTLayer
 from ttt_triton.layout import Layout, saved_dtype
-from ttt_triton.linear.op import backward, forward
+from ttt_triton.linear.op import forward
+from ttt_triton.linear.op_backward import backward
 from tttcore.tree import leaves, paths, rebuild, tree_map
 
 BACKEND = tttcore.get_backend("triton")

@@ -12,7 +12,7 @@ from triton.experimental.gluon.language import NVMMASharedLayout, bfloat16
 
 from ttt_triton import decode
 from ttt_triton.linear import gluon
-from ttt_triton.linear.op import constants
+from ttt_triton.linear.launch import constants
 from ttt_triton.linear.readout import readout
 from ttt_triton.linear.readout_backward import readout_backward
 from ttt_triton.linear.reverse_scan import reverse_scan

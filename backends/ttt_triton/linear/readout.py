@@ -7,10 +7,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import block_of, centre, dot, readers, rstd, sequence, slots
+from .tiles import among_all, block_of, centre, dot, readers, rstd, sequence, slots
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("begin", "part"))
 def readout(
     q_ptr,
     k_ptr,
@@ -32,6 +32,8 @@ def readout(
     S_b_ptr,
     longest,
     blocks,
+    begin,
+    part,
     H,
     eps,
     K: tl.constexpr,
@@ -51,7 +53,7 @@ def readout(
     Shapes as in ``scan``; q, y ``[N, H, D]``, S_W ``[R, H, D, D]``, S_b ``[R, H, D]``.
     """
     head = tl.program_id(0)
-    place = tl.program_id(1)
+    place = among_all(tl.program_id(1), blocks, begin, part, first_ptr)
     row, n = block_of(place, blocks, first_ptr, row_ptr)
     start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)
     count = tl.cdiv(phase + length, R // K * K)

@@ -7,10 +7,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import block_of, centre, corrections, dot, earlier, readers, rstd, sequence, slots, summed, training_rows
+from .tiles import among_all, block_of, centre, corrections, dot, earlier, readers, rstd, sequence, slots, summed, training_rows
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("begin", "part"))
 def readout_backward(
     q_ptr,
     k_ptr,
@@ -43,6 +43,8 @@ def readout_backward(
     dbeta_ptr,
     longest,
     blocks,
+    begin,
+    part,
     H,
     eps,
     K: tl.constexpr,
@@ -65,7 +67,7 @@ def readout_backward(
     this block's part of Δs ``[blocks, H, K]``, Δγ and Δβ ``[blocks, H, D]``.
     """
     head = tl.program_id(0)
-    place = tl.program_id(1)
+    place = among_all(tl.program_id(1), blocks, begin, part, first_ptr)
     row, n = block_of(place, blocks, first_ptr, row_ptr)
     start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)
     count = tl.cdiv(phase + length, R // K * K)

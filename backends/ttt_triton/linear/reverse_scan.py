@@ -35,7 +35,7 @@ def second_derivative(dG, normed, F, s2, square, r, real, D: tl.constexpr):
     return columns(straight - tl.sum(straight, 1)[:, None] / D - F * a - normed * f, real, D)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("begin", "part"))
 def reverse_scan(
     k_ptr,
     v_ptr,
@@ -62,6 +62,8 @@ def reverse_scan(
     db_ptr,
     longest,
     blocks,
+    begin,
+    part,
     H,
     K: tl.constexpr,
     D: tl.constexpr,
@@ -99,8 +101,8 @@ def reverse_scan(
     db = tl.broadcast_to(db, (R, D_PAD))
     across, top = tl.broadcast_to(vector, (R, D_PAD)), (tl.arange(0, R) == 0)[:, None] & real
 
-    count = tl.cdiv(phase + length, R // K * K)
-    for m in tl.range(0, count, num_stages=STAGES):
+    count = tl.minimum(tl.cdiv(phase + length, R // K * K), begin + part)
+    for m in tl.range(0, count - begin, num_stages=STAGES):
         n = count - 1 - m
         i, valid = slots(n, length, phase, K, R)
         inside = valid[:, None] & real

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..mapped import fold
 from ..operators import register_autograd
-from .op import backward, empty, forward, room
+from .op import empty, forward, room
+from .op_backward import backward
 
 
 @torch.library.register_fake("tttcore::linear")

@@ -10,7 +10,7 @@ import triton.language as tl
 from .tiles import centre, dot, earlier, loss_gradient, sequence, slots, summed, writers
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("begin", "part"))
 def scan(
     k_ptr,
     v_ptr,
@@ -36,6 +36,8 @@ def scan(
     b_stride,
     longest,
     blocks,
+    begin,
+    part,
     H,
     eps,
     K: tl.constexpr,
@@ -58,7 +60,8 @@ def scan(
     and needs no rows taken out of a tile. Where a state is resumed, the first mini-batch's rows of XW + b are given (``opening``), see ``inner``.
 
     k, v, G ``[N, H, D]``, ℓ ``[N, H]``, opening ``[R, K, H, D]``, W ``[R, H, D, D]``, b ``[R, H, D]``, s ``[K]``, γ, β ``[H, D]``; all but k, v, ℓ
-    and G float32; at blocks' starts Ws ``[blocks, H, D, D]`` and bs ``[blocks, H, D]``, centred.
+    and G float32; at blocks' starts Ws ``[blocks, H, D, D]`` and bs ``[blocks, H, D]``, centred. This is for ``part`` blocks from ``begin`` on,
+    given W and b there.
     """
     head, row = tl.program_id(0), tl.program_id(1)
     start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)
@@ -76,7 +79,7 @@ def scan(
     b = tl.broadcast_to(b, (R, D_PAD))
     across, top = tl.broadcast_to(vector, (R, D_PAD)), (tl.arange(0, R) == 0)[:, None] & real
 
-    for n in tl.range(0, tl.cdiv(phase + length, R // K * K), num_stages=STAGES):
+    for n in tl.range(begin, tl.minimum(tl.cdiv(phase + length, R // K * K), begin + part), num_stages=STAGES):
         i, valid = slots(n, length, phase, K, R)
         inside = valid[:, None] & real
         token = (start + n * (R // K * K) - phase).to(tl.int64) * H + head

@@ -32,6 +32,14 @@ def block_of(place, blocks, first_ptr, row_ptr):
 
 
 @triton.jit
+def among_all(place, blocks, begin, part, first_ptr):
+    """The place among the blocks of all sequences of that at ``place`` in a piece: blocks ``begin`` to ``begin + part`` of each."""
+    if first_ptr is None:
+        place = place // part * blocks + begin + place % part
+    return place
+
+
+@triton.jit
 def slots(n, length, phase, K: tl.constexpr, R: tl.constexpr):
     """(slot in the block, whether it holds a token) of the R rows of a tile: block n has R // K whole mini-batches, rows past them are empty."""
     i = tl.arange(0, R)

@@ -7,10 +7,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import block_of, corrections, dot, earlier, sequence, slots, training_rows, writers
+from .tiles import among_all, block_of, corrections, dot, earlier, sequence, slots, training_rows, writers
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("begin", "part"))
 def training_backward(
     k_ptr,
     v_ptr,
@@ -39,6 +39,8 @@ def training_backward(
     dbeta_ptr,
     longest,
     blocks,
+    begin,
+    part,
     H,
     eps,
     K: tl.constexpr,
@@ -61,7 +63,7 @@ def training_backward(
     already.
     """
     head = tl.program_id(0)
-    place = tl.program_id(1)
+    place = among_all(tl.program_id(1), blocks, begin, part, first_ptr)
     row, n = block_of(place, blocks, first_ptr, row_ptr)
     start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)
     count = tl.cdiv(phase + length, R // K * K)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ..layout import saved_dtype, tile
 from ..operators import operator
+from ..overlap import take_turns
 from .launch import Piece, borders, launcher, pieces, scans, turns
-from .overlap import take_turns
 from .readout import readout
 from .room import Scanned
 from .sums import open_sums

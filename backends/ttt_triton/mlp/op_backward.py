@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ..layout import tile
 from ..operators import operator
+from ..overlap import take_turns
 from .launch import Piece, launcher, pieces, scans, tiles, turns
-from .overlap import take_turns
 from .readout_backward import readout_backward
 from .readout_norm import readout_norm
 from .room import Reversed

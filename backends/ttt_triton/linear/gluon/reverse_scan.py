@@ -178,7 +178,7 @@ def exchanged(dW, db, block, dWs_ptr, dbs_ptr, ls_ptr, head, H, D: gl.constexpr,
     return dW_block, db_block
 
 
-@gluon.jit
+@gluon.jit(do_not_specialize=("begin", "part"))
 def reverse_scan(
     k_ptr,
     v_ptr,
@@ -205,6 +205,8 @@ def reverse_scan(
     db_ptr,
     longest,
     blocks,
+    begin,
+    part,
     H,
     K: gl.constexpr,
     D: gl.constexpr,
@@ -230,7 +232,7 @@ def reverse_scan(
     if start_ptr is not None:
         start, length, phase, first = gl.load(start_ptr + row), gl.load(length_ptr + row), gl.load(phase_ptr + row), gl.load(first_ptr + row)
     # An even number: past the last mini-batch comes one without tokens, which changes nothing.
-    count = gl.cdiv(phase + length, 2 * K) * 2
+    count = gl.minimum(gl.cdiv(phase + length, 2 * K) * 2, (begin + part) * BLOCK)
     even, odd = room(R, D), room(R, D)
     even_one, odd_one, even_two, odd_two = shared_four(R, W), shared_four(R, W), shared_four(R, W), shared_four(R, W)
     fetch(0, count - 1, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K, D, R)
@@ -254,7 +256,7 @@ def reverse_scan(
     async_copy.wait_group(3)
     inputs = fetched(0, odd, gamma, beta, W)
 
-    for behind in range(gl.cdiv(count, BLOCK)):
+    for behind in range(gl.cdiv(count, BLOCK) - begin):
         block = gl.cdiv(count, BLOCK) - 1 - behind
         dW_block, db_block = exchanged(dW, db, first + block, dWs_ptr, dbs_ptr, ls_ptr, head, H, D, R)
         for back in range(gl.maximum(count - (block + 1) * BLOCK, 0), count - block * BLOCK, 2):

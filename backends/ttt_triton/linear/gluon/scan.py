@@ -134,7 +134,7 @@ def keep(weights, b, block, Ws_ptr, bs_ptr, head, H, D: gl.constexpr, R: gl.cons
     gl.store(bs_ptr + at * D + i[:, None] * 0 + d[None, :], b, (i == 0)[:, None])
 
 
-@gluon.jit
+@gluon.jit(do_not_specialize=("begin", "part"))
 def scan(
     k_ptr,
     v_ptr,
@@ -160,6 +160,8 @@ def scan(
     b_stride,
     longest,
     blocks,
+    begin,
+    part,
     H,
     eps,
     K: gl.constexpr,
@@ -184,10 +186,10 @@ def scan(
         start, length, phase, first = gl.load(start_ptr + row), gl.load(length_ptr + row), gl.load(phase_ptr + row), gl.load(first_ptr + row)
     even, odd = room(R, D), room(R, D)
     even_four, odd_four, even_two, odd_two = shared_four(R, W), shared_four(R, W), shared_two(R, W), shared_two(R, W)
-    fetch(0, even, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
-    fetch(1, odd, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
-    fetch(2, even, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
-    fetch(3, odd, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
+    fetch(begin * BLOCK + 0, even, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
+    fetch(begin * BLOCK + 1, odd, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
+    fetch(begin * BLOCK + 2, even, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
+    fetch(begin * BLOCK + 3, odd, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
 
     e, c = gl.arange(0, D, gl.SliceLayout(1, maps(W))), gl.arange(0, D, gl.SliceLayout(0, maps(W)))
     i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
@@ -204,9 +206,9 @@ def scan(
     squares = gl.sum(gl.sum(gamma * gamma, 1), 0)
     last = gl.load(scale_ptr + K - 1)
     async_copy.wait_group(3)
-    inputs = fetched(0, even, gamma, beta, W)
+    inputs = fetched(begin * BLOCK, even, gamma, beta, W)
 
-    for n in range(0, gl.cdiv(phase + length, K), 2):
+    for n in range(begin * BLOCK, gl.minimum(gl.cdiv(phase + length, K), (begin + part) * BLOCK), 2):
         if n % BLOCK == 0:
             keep(weights, b, first + n // BLOCK, Ws_ptr, bs_ptr, head, H, D, R)
         weights, b, inputs = step(

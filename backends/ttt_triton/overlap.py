@@ -9,33 +9,32 @@ from typing import TypeVar
 
 import torch
 
-from ..layout import INTERPRETED
-from .launch import Piece
+from .layout import INTERPRETED
 
+Piece = TypeVar("Piece")
 Room = TypeVar("Room")
-Stage = Callable[[Piece, Room], None]
 
 
-def take_turns(order: Sequence[Piece], rooms: Sequence[Room], *stages: Stage[Room]) -> None:
-    """Launch the stages of every piece, in one of the rooms. Stages are by turns sequential and parallel kernels.
+def take_turns(order: Sequence[Piece], rooms: Sequence[Room], *stages: Callable[[Piece, Room], None], scan: int = 0) -> None:
+    """Launch the stages of every piece, in one of the rooms. Stages are by turns sequential and parallel kernels; number ``scan`` is sequential.
 
     With several rooms stages run beside each other, each in a stream of its own; the interpreter has none.
     """
     if len(rooms) > 1 and not INTERPRETED:
-        side_by_side(order, rooms, stages)
+        side_by_side(order, rooms, stages, scan)
         return
     for piece, room in zip(order, itertools.cycle(rooms), strict=False):
         for stage in stages:
             stage(piece, room)
 
 
-def side_by_side(order: Sequence[Piece], rooms: Sequence[Room], stages: Sequence[Stage[Room]]) -> None:
+def side_by_side(order: Sequence[Piece], rooms: Sequence[Room], stages: Sequence[Callable[[Piece, Room], None]], scan: int) -> None:
     """``take_turns`` in streams: a stage waits for the one before, and the first for the last of the piece that had the room.
 
     All of it begins after what the current stream was given before, and ends before what it is given next, which may have the rooms' memory.
     """
     main = torch.cuda.current_stream()
-    lanes = [lane(main.device, number) for number in range(len(stages))]
+    lanes = [lane(main.device, number, number % 2 == scan % 2) for number in range(len(stages))]
     begun = main.record_event()
     for stream in lanes:
         stream.wait_event(begun)
@@ -55,9 +54,9 @@ def side_by_side(order: Sequence[Piece], rooms: Sequence[Room], stages: Sequence
 
 
 @functools.cache
-def lane(device: torch.device, number: int) -> torch.cuda.Stream:
-    """The stream of stage ``number``. Sequential kernels, the even ones, come first.
+def lane(device: torch.device, number: int, sequential: bool) -> torch.cuda.Stream:
+    """The stream of stage ``number``. Sequential kernels come first.
 
-    A program of theirs needs a whole multiprocessor, and would else find none before the last programs of a parallel kernel have begun.
+    A program of theirs may need a whole multiprocessor, and would else find none before the last programs of a parallel kernel have begun.
     """
-    return torch.cuda.Stream(device, priority=-1 if number % 2 == 0 else 0)
+    return torch.cuda.Stream(device, priority=-1 if sequential else 0)
