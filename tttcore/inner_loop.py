@@ -22,7 +22,13 @@ Scan = Callable[[Body, Any, tuple[Array, ...]], tuple[Any, Array]]
 """scan(body, carry, xs) → (carry, ys): body(carry, xs[n]) → (carry, ys[n]) for n = 0, 1, …, stacked along the first axis."""
 
 FORMS = ("primal", "dual", "decode")
+BLOCK_ROWS = 64
 _MINI_BATCH = {"primal": primal.mini_batch, "dual": dual.mini_batch}
+
+
+def usual_block_size(spec: LayerSpec) -> int:
+    """Mini-batches of a block where time goes by operations, of which a block has fewer than its mini-batches: as many as have 64 rows, at most 4."""
+    return max(1, min(4, BLOCK_ROWS // spec.mini_batch_size))
 
 
 def loop_scan(body: Body, carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Array]:

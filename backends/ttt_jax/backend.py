@@ -16,7 +16,7 @@ import numpy as np
 from jax.core import Tracer
 
 from tttcore import Backend, LayerSpec, State
-from tttcore.inner_loop import inner_loop
+from tttcore.inner_loop import inner_loop, usual_block_size
 from tttcore.layer import Inner, layer_around
 from tttcore.sequence import longest_sequence
 
@@ -24,8 +24,6 @@ from .scan import remat_scan
 
 PROGRAMS = 16
 """How many compiled functions are kept: those used last. The kernels of one take hundreds of memory maps, which a process has 65530 of on Linux."""
-
-inner_loop_with_remat = functools.partial(inner_loop, scan=remat_scan)
 
 _WIDE = {np.dtype(name) for name in ("float64", "complex128", "int64", "uint64")}
 
@@ -56,7 +54,7 @@ def inner(
         longest = _round_up(longest_sequence(np.asarray(cu_seqlens)), spec.mini_batch_size)
 
     def run(q: jax.Array, k: jax.Array, v: jax.Array, lr: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, State]:
-        program = compiled(inner_loop_with_remat, spec, form=form)
+        program = compiled(loop(spec), spec, form=form)
         return program(dict(params), q, k, v, lr, state=state, mask=mask, cu_seqlens=cu_seqlens, longest=longest)
 
     with widened(params, q, k, v, lr, state, cu_seqlens):
@@ -81,6 +79,16 @@ def layer(
 
     with widened(params, x, state, positions):
         return _padded(run, _step(spec, form, x), (x, positions), mask)
+
+
+def loop(spec: LayerSpec) -> Callable[..., tuple[jax.Array, State]]:
+    """The inner loop, on accelerators in blocks of mini-batches; a CPU's time goes by arithmetic, of which blocks have more."""
+    return _loop_in_blocks(1 if jax.default_backend() == "cpu" else usual_block_size(spec))
+
+
+@functools.cache
+def _loop_in_blocks(size: int) -> Callable[..., tuple[jax.Array, State]]:
+    return functools.partial(inner_loop, scan=remat_scan, block_size=size)
 
 
 @functools.lru_cache(PROGRAMS)

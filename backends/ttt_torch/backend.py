@@ -13,7 +13,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[r
 
 from tttcore import Backend, LayerSpec, State
 from tttcore.arrays import NAMESPACES
-from tttcore.inner_loop import inner_loop, loop_scan
+from tttcore.inner_loop import inner_loop, loop_scan, usual_block_size
 from tttcore.sequence import longest_sequence
 from tttcore.tree import leaves
 
@@ -28,10 +28,6 @@ def _cumulative_sum(x: torch.Tensor, /, *, axis: int, dtype: torch.dtype | None 
 NAMESPACE = types.ModuleType(array_api_compat.torch.__name__)
 NAMESPACE.__dict__.update(vars(array_api_compat.torch) | {"cumulative_sum": _cumulative_sum})
 NAMESPACES[torch.Tensor] = NAMESPACES[torch.nn.Parameter] = NAMESPACE
-
-
-BLOCK_ROWS = 64
-"""Rows of a block of the dual form, four mini-batches at most: PyTorch's time goes by operations, and a block has fewer than its mini-batches."""
 
 
 def inner(
@@ -51,9 +47,8 @@ def inner(
     longest = longest_sequence(cu_seqlens) if cu_seqlens is not None and concrete(cu_seqlens) else None
     differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in leaves((dict(params), q, k, v, lr, state)))
     scan = checkpointed_scan if differentiable else loop_scan
-    block_size = max(1, min(4, BLOCK_ROWS // spec.mini_batch_size))
     options = {"state": state, "form": form, "mask": mask, "cu_seqlens": cu_seqlens, "longest": longest}
-    return inner_loop(spec, params, q, k, v, lr, scan=scan, block_size=block_size, **options)
+    return inner_loop(spec, params, q, k, v, lr, scan=scan, block_size=usual_block_size(spec), **options)
 
 
 def from_numpy(array: np.ndarray, like: torch.Tensor | None) -> torch.Tensor:

@@ -8,7 +8,7 @@ from flax import nnx
 
 import tttcore
 from ttt_jax import TTTLayer
-from ttt_jax.backend import compiled, inner_loop_with_remat
+from ttt_jax.backend import compiled, loop
 from ttt_jax.scan import remat_scan
 from tttcore.layer import layer_around
 from tttcore.tree import leaves, tree_map
@@ -47,6 +47,18 @@ def test_equals_the_reference_in_pieces(inner, form):
         y, state = JAX.layer(spec, params, JAX.asarray(x[:, start:stop]), state=state, form=form)
         ys.append(np.asarray(y))
     assert_close((np.concatenate(ys, axis=1), state), expected)
+
+
+@pytest.mark.parametrize("inner", ["linear", "mlp"])
+def test_blocks_as_on_accelerators_change_nothing(inner, monkeypatch):
+    spec, params, x = problem(inner, length=38)
+    plain = JAX.layer(spec, params, JAX.asarray(x))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    compiled.cache_clear()
+    blocks = JAX.layer(spec, params, JAX.asarray(x))
+    compiled.cache_clear()
+    assert_close(blocks, plain)
+    assert any(not np.array_equal(a, b) for a, b in zip(leaves(blocks), leaves(plain), strict=True)), "the same program ran twice"
 
 
 @pytest.mark.parametrize(("inner", "form"), [("linear", "primal"), ("mlp", "dual"), ("linear", "decode")])
@@ -102,7 +114,7 @@ def test_ragged_lengths_share_a_compilation():
     for length in (5, 6, 7):
         JAX.layer(spec, params, jnp.asarray(x[:, :length]))
         JAX.inner(spec, params, *(heads[:, :length],) * 3, heads[:, :length, :, 0])
-    programs = [compiled(layer_around, JAX._inner, spec, form="dual"), compiled(inner_loop_with_remat, spec, form="dual")]
+    programs = [compiled(layer_around, JAX._inner, spec, form="dual"), compiled(loop(spec), spec, form="dual")]
     assert [program._cache_size() for program in programs] == [1, 1]
 
 

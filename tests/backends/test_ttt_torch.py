@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import importlib
 import warnings
 import weakref
 
@@ -147,7 +148,7 @@ def kept(steps, monkeypatch, scan=None):
     params = native({name: x for name, x in init(spec, 0, np.float64).items() if name in spec.inner_shapes()})
     inputs = native((*(rng.normal(size=(1, steps, 1, 32)) for _ in range(3)), rng.random((1, steps, 1))))
     with monkeypatch.context() as patch, Storages() as storages:
-        patch.setattr(ttt_torch.backend, "BLOCK_ROWS", 1)
+        patch.setattr(importlib.import_module("tttcore.inner_loop"), "BLOCK_ROWS", 1)
         if scan is not None:
             patch.setattr(ttt_torch.backend, "checkpointed_scan", scan)
         y, _ = BACKEND.inner(spec, params, *inputs)

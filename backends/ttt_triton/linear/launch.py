@@ -17,13 +17,13 @@ from .training_backward import training_backward
 
 Piece = tuple[int, int]
 """A piece of every sequence: its first block, and how many blocks it has."""
-FORWARD, BACKWARD = (1, 1) if INTERPRETED else (128, 4096)
-"""Blocks of a piece in the forward pass at the least, and programs of a parallel kernel in the backward pass: fewer take Python longer than a GPU."""
+SHORTEST, PROGRAMS = (1, 2**30) if INTERPRETED else (128, 128)
+"""Blocks of a piece at the least, since Python would take longer than a GPU; programs of a scan that leave it no room for others."""
 
 
-def pieces(blocks: int, least: int) -> list[Piece]:
-    """What sequences of ``blocks`` blocks are cut into, so that parallel kernels run beside scans: four pieces, or fewer of ``least`` blocks."""
-    part = max(-(-blocks // 4), least)
+def pieces(blocks: int, programs: int) -> list[Piece]:
+    """What sequences of ``blocks`` blocks are cut into: four pieces where scans of ``programs`` programs leave half of a GPU to parallel kernels."""
+    part = max(-(-blocks // 4), SHORTEST) if 2 * programs <= PROGRAMS else max(blocks, 1)
     return [(begin, min(part, blocks - begin)) for begin in range(0, max(blocks, 1), part)]
 
 

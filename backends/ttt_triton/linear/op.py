@@ -8,7 +8,7 @@ from torch import Tensor
 from ..layout import saved_dtype
 from ..operators import operator
 from ..overlap import take_turns
-from .launch import FORWARD, Piece, launcher, pieces, scans
+from .launch import Piece, launcher, pieces, scans
 from .readout import readout
 
 
@@ -51,7 +51,7 @@ def forward(
         if places := total if start is not None else rows * piece[1]:
             read_out[heads, places](q, k, lr, G, Ws, bs, opening_q, *inputs, row, y, *sums, longest, blocks, *piece, heads, eps)
 
-    order = [(0, total)] if start is not None else pieces(blocks, FORWARD)
+    order = [(0, total)] if start is not None else pieces(blocks, heads * rows)
     with torch.cuda.device_of(q):
         take_turns(order, [None] * len(order), scanned, read)
     return outputs

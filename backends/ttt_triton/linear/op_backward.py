@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..operators import operator
 from ..overlap import take_turns
-from .launch import BACKWARD, Piece, launcher, pieces, scans
+from .launch import Piece, launcher, pieces, scans
 from .op import room
 from .readout_backward import readout_backward
 from .training_backward import training_backward
@@ -55,7 +55,7 @@ def backward(
     where, (_, chosen, rates) = (start, length, phase, first), scans(size, k, v, lr)
     read_back, train_back = (launcher(kernel, q.dtype, width, size) for kernel in (readout_backward, training_backward))
     reverse = launcher(chosen, q.dtype, width, size, opening_k is not None)
-    order = [(0, total)] if start is not None else pieces(blocks, -(-BACKWARD // max(heads * rows, 1)))[::-1]
+    order = [(0, total)] if start is not None else pieces(blocks, heads * rows)[::-1]
 
     def places(piece: Piece) -> int:
         return total if start is not None else rows * piece[1]
