@@ -37,5 +37,5 @@ def kind(x: Any) -> Any:
     if isinstance(x, Tensor):
         return x.dtype, x.data_ptr() % 16 == 0
     if isinstance(x, int):
-        return x == 1, x % 16 == 0, x.bit_length() > 31
+        return x == 1, x % 16 == 0, -(2**31) <= x < 2**31
     return type(x)

@@ -14,6 +14,14 @@ from .layout import INTERPRETED
 Piece = TypeVar("Piece")
 Room = TypeVar("Room")
 
+PROGRAMS = 4 if INTERPRETED else 128
+"""Of a scan, so many keep a GPU busy: one of TTT-MLP takes all registers of a multiprocessor."""
+
+
+def leaves_room(programs: int) -> bool:
+    """Whether scans of as many programs leave at least half of a GPU to other kernels."""
+    return 2 * programs <= PROGRAMS
+
 
 def take_turns(order: Sequence[Piece], rooms: Sequence[Room], *stages: Callable[[Piece, Room], None], scan: int = 0) -> None:
     """Launch the stages of every piece, in one of the rooms. Stages are by turns sequential and parallel kernels; number ``scan`` is sequential.
@@ -38,7 +46,7 @@ def side_by_side(order: Sequence[Piece], rooms: Sequence[Room], stages: Sequence
     begun = main.record_event()
     for stream in lanes:
         stream.wait_event(begun)
-    # An event holds no one up before it is recorded, and then as it was when the wait was asked for: all pieces in a room share a stage's.
+    # Waiting for an event that was never recorded is no wait, and recording it anew leaves waits before as they were: a room has one for each stage.
     turns = [(room, [torch.cuda.Event() for _ in stages]) for room in rooms]
     try:
         for piece, (room, done) in zip(order, itertools.cycle(turns), strict=False):
@@ -55,7 +63,7 @@ def side_by_side(order: Sequence[Piece], rooms: Sequence[Room], stages: Sequence
 
 @functools.cache
 def lane(device: torch.device, number: int, sequential: bool) -> torch.cuda.Stream:
-    """The stream of stage ``number``. Sequential kernels come first.
+    """The stream of stage ``number``, one for all threads of a process. Sequential kernels come first.
 
     A program of theirs may need a whole multiprocessor, and would else find none before the last programs of a parallel kernel have begun.
     """

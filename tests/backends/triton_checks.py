@@ -1,10 +1,16 @@
 """Checks of the Triton backend that launch its kernel, on a GPU or in Triton's interpreter; ``test_ttt_triton`` runs them in their own process."""
 
+import itertools
+
 import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from on_triton import answers, assert_no_further, problem
 from torch.utils.checkpoint import checkpoint
+from triton._C.libtriton import native_specialize_impl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import make_backend
 
 import tttcore
 from ttt_conformance.allowance import allowance
@@ -17,9 +23,13 @@ from ttt_conformance.laws.sequence import check_causality, check_mask, check_pac
 from ttt_conformance.problem import Options, Problem, answer, reference
 from ttt_conformance.shapes import Shape
 from ttt_torch import TTTLayer
-from ttt_triton.layout import Layout, saved_dtype
+from ttt_triton.launcher import kind
+from ttt_triton.layout import INTERPRETED, Layout, saved_dtype, tile
+from ttt_triton.linear import op, op_backward
+from ttt_triton.linear.launch import Piece, pieces
 from ttt_triton.linear.op import forward
 from ttt_triton.linear.op_backward import backward
+from ttt_triton.overlap import PROGRAMS
 from tttcore.tree import leaves, paths, rebuild, tree_map
 
 BACKEND = tttcore.get_backend("triton")
@@ -54,6 +64,45 @@ def test_large_mini_batches(size):
 
 def test_rounding_does_not_add_up_over_a_long_sequence():
     check_drift(Trial(BACKEND, "dual"), Case("inner", "linear", "float32", Shape(1, 1, 4, 64), 4096, "normal", seed=0))
+
+
+def test_arguments_of_a_kind_are_one_to_triton():
+    backend = make_backend(GPUTarget("cuda", 90, 32))
+    numbers = [0, 1, 2, 15, 16, 17, 32, 2**31 - 1, 2**31, 2**31 + 16, 2**32, -1, -16, -(2**31), -(2**31) - 1]
+    room = torch.zeros(64)
+    tensors = [room.to(dtype)[n:] for dtype in (torch.float32, torch.bfloat16, torch.int32) for n in (0, 1, 4, 8, 16)]
+    found = [(kind(x), native_specialize_impl(backend, x, False, True, True)) for x in (*numbers, *tensors, None, 0.5, 1.0)]
+    for (one, first), (other, second) in itertools.combinations(found, 2):
+        assert one != other or first == second
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 127, 128, 129, 255, 256, 512, 1000])
+def test_pieces_hold_all_blocks_once(blocks):
+    found = pieces(3, 1, blocks, None)
+    assert [block for piece in found for block in range(piece.begin, piece.begin + piece.blocks)] == list(range(blocks))
+    assert len(found) <= 4
+    assert all(piece.places == 3 * piece.blocks for piece in found)
+    assert len(pieces(3, PROGRAMS, blocks, None)) == 1
+
+
+def test_pieces_are_no_further_from_float64_than_one(monkeypatch):
+    """Three rows of a batch, in one piece and in three, the last of them shorter; on a GPU beside each other, laid out by hand."""
+    size, width, longest, dtype = (4, 8, 33, torch.float32) if INTERPRETED else (16, 64, 4001, torch.bfloat16)
+    asked = problem("linear", size, width, 3 * (longest,), 0, packed=False, dtype=dtype)
+    exact = answers(tttcore.get_backend("torch"), torch.float64, *asked)
+    blocks = -(-longest // (tile(size, width, dtype) // size * size))
+
+    def run(count):
+        part = -(-blocks // count)
+        cut = [Piece(begin, min(part, blocks - begin), 3 * min(part, blocks - begin)) for begin in range(0, blocks, part)]
+        assert len(cut) == count
+        for module in (op, op_backward):
+            monkeypatch.setattr(module, "pieces", lambda *_: cut)
+        return answers(BACKEND, None, *asked)
+
+    whole, cut, again = run(1), run(3), run(3)
+    assert_no_further(cut, whole, exact, torch.finfo(saved_dtype(dtype)).eps / 2)
+    assert all(torch.equal(cut[name], again[name]) for name in exact)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from on_triton import answers, assert_no_further, problem
 
 import tttcore
 from ttt_triton.linear import gluon as linear
@@ -12,46 +13,7 @@ ROUNDING = 2.0**-9
 """Of bfloat16."""
 
 
-def problem(inner, size, width, lengths, resumed, seed):
-    """(spec, parameters, tokens, state, borders) of packed sequences."""
-    generator = torch.Generator(device="cuda").manual_seed(seed)
-
-    def normal(*shape, scale=1.0):
-        return scale * torch.randn(*shape, generator=generator, device="cuda")
-
-    spec = tttcore.LayerSpec(width=2 * width, heads=2, mini_batch_size=size, inner=inner)
-    names = spec.inner_model.weight_shapes(2, width)
-    params = {name: normal(*shape, scale=shape[-2] ** -0.5) for name, shape in names.items()}
-    params |= {"norm_weight": 1 + normal(2, width, scale=0.1), "norm_bias": normal(2, width, scale=0.1), "token_lr_offset": normal(size, scale=0.01)}
-    shape = (1, sum(lengths), 2)
-    tokens = [normal(*shape, width).bfloat16() for _ in range(3)] + [torch.rand(shape, generator=generator, device="cuda").bfloat16()]
-    borders = torch.tensor([0, *lengths], device="cuda").cumsum(0).int()
-    parts = [{name: normal(len(lengths), *params[name].shape, scale=0.1) for name in names} for _ in range(2)]
-    phase = torch.randint(0, size, (len(lengths),), generator=generator, device="cuda", dtype=torch.int32)
-    return spec, params, tokens, tttcore.State(*parts, phase) if resumed else None, borders
-
-
-def answers(backend, dtype, spec, params, tokens, state, borders):
-    """Outputs, final state and the cotangents of everything, by name, when all outputs have random cotangents."""
-    generator = torch.Generator(device="cuda").manual_seed(0)
-
-    def leaf(x):
-        return x.detach().to(dtype or x.dtype).requires_grad_()
-
-    params, tokens = {name: leaf(x) for name, x in params.items()}, [leaf(x) for x in tokens]
-    if state is not None:
-        state = state._replace(**{part: {name: leaf(x) for name, x in getattr(state, part).items()} for part in ("weights", "grads")})
-    y, end = backend.inner(spec, params, *tokens, state, cu_seqlens=borders)
-    results = {"y": y} | {f"{part} {name}": x for part in ("weights", "grads") for name, x in getattr(end, part).items()}
-    loss = sum((x.double() * torch.randn(x.shape, generator=generator, device="cuda", dtype=torch.float64)).sum() for x in results.values())
-    given = params | dict(zip(("q", "k", "v", "lr"), tokens, strict=True))
-    given |= {} if state is None else {f"{part} {name}": x for part in ("weights", "grads") for name, x in getattr(state, part).items()}
-    grads = torch.autograd.grad(loss, list(given.values()), allow_unused=True)
-    cotangents = {f"d {name}": torch.zeros_like(x) if dx is None else dx for (name, x), dx in zip(given.items(), grads, strict=True)}
-    return {name: x.detach().double() for name, x in (results | cotangents).items()}
-
-
-@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("lie", ["packed", "resumed", "end to end"])
 @pytest.mark.parametrize(
     ("inner", "size", "width", "lengths"),
     [
@@ -68,17 +30,13 @@ def answers(backend, dtype, spec, params, tokens, state, borders):
         ("mlp", 8, 16, (5, 328)),
     ],
 )
-def test_no_further_from_float64_than_the_other_kernels(monkeypatch, inner, size, width, lengths, resumed):
-    asked = problem(inner, size, width, lengths, resumed, seed=size * width)
+def test_no_further_from_float64_than_the_other_kernels(monkeypatch, inner, size, width, lengths, lie):
+    even = lie == "end to end"
+    asked = problem(inner, size, width, 2 * (max(lengths),) if even else lengths, size * width, resumed=lie == "resumed", packed=not even)
     exact = answers(REFERENCE, torch.float64, *asked)
     by_hand = answers(BACKEND, None, *asked)
     for module in (linear, mlp):
         monkeypatch.setattr(module, "suits", lambda *_: False)
     plain = answers(BACKEND, None, *asked)
     assert any(not torch.equal(by_hand[name], plain[name]) for name in exact), "the same kernels ran twice"
-    # Made by kernels that both share, and a small difference of large numbers.
-    del exact["d token_lr_offset"]
-    for name, x in exact.items():
-        scale = x.norm() + 1e-30
-        errors = [float((found[name] - x).norm() / scale) for found in (by_hand, plain)]
-        assert errors[0] <= 2 * errors[1] + ROUNDING, (name, errors)
+    assert_no_further(by_hand, plain, exact, ROUNDING)

@@ -7,7 +7,8 @@ import torch
 import tttcore
 from ttt_triton.layout import INTERPRETED, Layout, packed, padded_rows, tile
 from ttt_triton.mlp import mlp, op, op_backward
-from ttt_triton.mlp.launch import PROGRAMS, SHORTEST, borders, pieces, turns
+from ttt_triton.mlp.launch import SHORTEST, borders, pieces, turns
+from ttt_triton.overlap import PROGRAMS
 
 NAMES = ("W1", "b1", "W2", "b2")
 DEVICE = "cpu" if INTERPRETED else "cuda"

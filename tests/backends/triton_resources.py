@@ -64,14 +64,15 @@ def deep(arch):
     for kernel in (*sequential, *forward, *backward):
         found = resources(kernel, arch, types, launch.constants(kernel, narrow, WIDTH // 2, 2 * WIDTH, SIZE))
         yield found | {"kernel": f"mlp {found['kernel']}, D = 32"}
-    by_hand = {"K": SIZE, "D": WIDTH, "BLOCK": 64 // SIZE, "num_warps": WIDTH // 8}
+    types |= {"lr_ptr": "fp32"}
     for when, kept in (("forward", None), ("backward", "bf16")):
-        found = resources(launch.gluon.scan, arch, types | {"lr_ptr": "fp32", "W2s_ptr": kept}, by_hand)
+        found = resources(launch.gluon.scan, arch, types | {"W2s_ptr": kept}, launch.constants(launch.gluon.scan, narrow, WIDTH, 4 * WIDTH, SIZE))
         yield found | {"kernel": f"mlp gluon scan, {when}"}
     if arch >= 90:
         boxes = {"hiddens": [4, 4 * WIDTH, SIZE], "lines": [4, SIZE, WIDTH], "X2": [4 * WIDTH, SIZE], "W2s": [4 * WIDTH, WIDTH]}
         described = {name: f"tensordesc<bf16{box},{NVMMASharedLayout.get_default_for(box, bfloat16)!r}>" for name, box in boxes.items()}
-        found = resources(launch.gluon.reverse_scan, arch, types | {"lr_ptr": "fp32"} | described, by_hand)
+        kernel = launch.gluon.reverse_scan
+        found = resources(kernel, arch, types | described, launch.constants(kernel, narrow, WIDTH, 4 * WIDTH, SIZE))
         yield found | {"kernel": "mlp gluon reverse_scan"}
 
 

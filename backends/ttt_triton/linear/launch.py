@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..launcher import Launcher
 from ..layout import INTERPRETED, operands, padded, parallel_warps, saved_dtype, tile
+from ..overlap import leaves_room
 from . import gluon
 from .reverse_scan import reverse_scan
 from .scan import scan
 from .training_backward import training_backward
 
-Piece = tuple[int, int]
-"""A piece of every sequence: its first block, and how many blocks it has."""
-SHORTEST, PROGRAMS = (1, 2**30) if INTERPRETED else (128, 128)
-"""Blocks of a piece at the least, since Python would take longer than a GPU; programs of a scan that leave it no room for others."""
+SHORTEST = 1 if INTERPRETED else 128
+"""Blocks of a piece, at the least: Python would take longer than a GPU."""
 
 
-def pieces(blocks: int, programs: int) -> list[Piece]:
-    """What sequences of ``blocks`` blocks are cut into: four pieces where scans of ``programs`` programs leave half of a GPU to parallel kernels."""
-    part = max(-(-blocks // 4), SHORTEST) if 2 * programs <= PROGRAMS else max(blocks, 1)
-    return [(begin, min(part, blocks - begin)) for begin in range(0, max(blocks, 1), part)]
+class Piece(NamedTuple):
+    """Of every sequence ``blocks`` blocks from block ``begin`` on, ``places`` in all."""
+
+    begin: int
+    blocks: int
+    places: int
+
+
+def pieces(rows: int, heads: int, blocks: int, ragged: int | None) -> list[Piece]:
+    """Those of R = ``rows`` sequences of as many blocks: four at most where scans leave half of a GPU to parallel kernels, else one.
+
+    Sequences of different lengths, in ``ragged`` places, are one piece.
+    """
+    if ragged is not None:
+        return [Piece(0, ragged, ragged)]
+    count = max(min(4, blocks // SHORTEST), 1) if leaves_room(rows * heads) else 1
+    part = max(-(-blocks // count), 1)
+    found = ((begin, min(part, blocks - begin)) for begin in range(0, max(blocks, 1), part))
+    return [Piece(begin, length, rows * length) for begin, length in found]
 
 
 @functools.cache
@@ -49,9 +63,10 @@ def constants(kernel: Any, dtype: torch.dtype, width: int, size: int, opening: b
     return {name: value for name, value in shape.items() if name in kernel.arg_names} | options
 
 
-def scans(size: int, k: Tensor, v: Tensor, lr: Tensor) -> tuple[Any, Any, Tensor]:
+def scans(size: int, k: Tensor, v: Tensor, lr: Tensor, opening: bool) -> tuple[Launcher, Launcher, Tensor]:
     """``scan``, ``reverse_scan`` and ℓ for them: laid out by hand where they can be, else those that anything can run."""
-    width, aligned = k.shape[-1], all(x.dtype == torch.bfloat16 and x.data_ptr() % 16 == 0 for x in (k, v))
+    width, shape = k.shape[-1], (k.dtype, k.shape[-1], size, opening)
+    aligned = all(x.dtype == torch.bfloat16 and x.data_ptr() % 16 == 0 for x in (k, v))
     if INTERPRETED or not (aligned and gluon.suits(size, width, tile(size, width, k.dtype) // size)):
-        return scan, reverse_scan, lr
-    return gluon.scan, gluon.reverse_scan, lr.float()
+        return launcher(scan, *shape), launcher(reverse_scan, *shape), lr
+    return launcher(gluon.scan, *shape), launcher(gluon.reverse_scan, *shape), lr.float()

@@ -39,21 +39,22 @@ def forward(
     outputs = y, W_end, b_end, S_W, S_b, G, Ws, bs = empty(q, W, b, total)
     (_, heads, width), size, rows = q.shape, scale.shape[0], W.shape[0]
     inputs, sums = (scale, gamma, beta, start, length, phase, first), (S_W, S_b)
-    chosen, _, rates = scans(size, k, v, lr)
-    train, read_out = (launcher(kernel, q.dtype, width, size) for kernel in (chosen, readout))
+    scan, _, rates = scans(size, k, v, lr, opening_k is not None)
+    read_out = launcher(readout, q.dtype, width, size)
 
-    def scanned(piece: Piece, _: None) -> None:
-        given = (W_end, b_end) if piece[0] else (W, b)
+    def train(piece: Piece, _: None) -> None:
+        given = (W_end, b_end) if piece.begin else (W, b)
         ends = W_end, b_end, *sums, given[0].stride(0), given[1].stride(0)
-        train[heads, rows](k, v, rates, opening_k, *given, *inputs, G, Ws, bs, *ends, longest, blocks, *piece, heads, eps)
+        scan[heads, rows](k, v, rates, opening_k, *given, *inputs, G, Ws, bs, *ends, longest, blocks, piece.begin, piece.blocks, heads, eps)
 
     def read(piece: Piece, _: None) -> None:
-        if places := total if start is not None else rows * piece[1]:
-            read_out[heads, places](q, k, lr, G, Ws, bs, opening_q, *inputs, row, y, *sums, longest, blocks, *piece, heads, eps)
+        if piece.places:
+            extent = longest, blocks, piece.begin, piece.blocks, heads
+            read_out[heads, piece.places](q, k, lr, G, Ws, bs, opening_q, *inputs, row, y, *sums, *extent, eps)
 
-    order = [(0, total)] if start is not None else pieces(blocks, heads * rows)
+    order = pieces(rows, heads, blocks, None if start is None else total)
     with torch.cuda.device_of(q):
-        take_turns(order, [None] * len(order), scanned, read)
+        take_turns(order, [None] * len(order), train, read)
     return outputs
 
 

@@ -45,6 +45,10 @@ def backward(
     """Cotangents of q, k, v, ℓ, W, b, s, γ, β, and of the opening's two parts, empty where there is none."""
     rows, (heads, width), size = dW_end.shape[0], q.shape[1:], scale.shape[0]
     dq, dk, dv, dlr, dW, db = map(room, (q, k, v, lr, dW_end, db_end))
+    if start is not None:
+        # Not every token need belong to a sequence.
+        for x in (dq, dk, dv, dlr):
+            x.zero_()
     dopening_k, dopening_q = (None if x is None else torch.zeros_like(x) for x in (opening_k, opening_q))
     # Each tile is read before it is written: ΔZ takes the place of ΔG, p that of Ẑ; these two lie where the cotangent of V will, if of its dtype.
     dz = dG = torch.empty_like(G)
@@ -52,35 +56,36 @@ def backward(
     rstd = torch.empty_like(lr, dtype=torch.float32)
     dWs, dbs, ls = torch.empty_like(Ws), torch.empty_like(bs), torch.empty_like(bs)
     dscales, dgammas, dbetas = scale.new_empty(total, heads, size), gamma.new_empty(total, heads, width), beta.new_empty(total, heads, width)
-    where, (_, chosen, rates) = (start, length, phase, first), scans(size, k, v, lr)
+    where = start, length, phase, first
+    _, reverse_scan, rates = scans(size, k, v, lr, opening_k is not None)
     read_back, train_back = (launcher(kernel, q.dtype, width, size) for kernel in (readout_backward, training_backward))
-    reverse = launcher(chosen, q.dtype, width, size, opening_k is not None)
-    order = [(0, total)] if start is not None else pieces(blocks, heads * rows)[::-1]
-
-    def places(piece: Piece) -> int:
-        return total if start is not None else rows * piece[1]
+    order = pieces(rows, heads, blocks, None if start is None else total)[::-1]
 
     def read(piece: Piece, _: None) -> None:
-        if places(piece):
-            read_back[heads, places(piece)](
+        if piece.places:
+            read_back[heads, piece.places](
                 *(q, k, lr, G, Ws, bs, opening_k, opening_q, scale, gamma, *where, row, dy, dS_W, dS_b),
-                *(dq, dk, dG, normed, rstd, dWs, dbs, dopening_q, dscales, dgammas, dbetas, longest, blocks, *piece, heads, eps),
+                *(dq, dk, dG, normed, rstd, dWs, dbs, dopening_q, dscales, dgammas, dbetas),
+                *(longest, blocks, piece.begin, piece.blocks, heads, eps),
             )
 
-    def scanned(piece: Piece, _: None) -> None:
+    def reverse(piece: Piece, _: None) -> None:
         ends = (dW_end, db_end) if piece is order[0] else (dW, db)
-        reverse[heads, rows](
-            *(k, v, rates, scale, gamma, beta, *where, dG, normed, rstd, dWs, dbs, ls, *ends, dz, p, dlr, dW, db, longest, blocks, *piece, heads),
+        # It may fetch ahead what ``read`` is still writing of the piece before, and then throws it away.
+        reverse_scan[heads, rows](
+            *(k, v, rates, scale, gamma, beta, *where, dG, normed, rstd, dWs, dbs, ls, *ends, dz, p, dlr, dW, db),
+            *(longest, blocks, piece.begin, piece.blocks, heads),
         )
 
-    def train(piece: Piece, _: None) -> None:
-        if places(piece):
-            train_back[heads, places(piece)](
+    def close(piece: Piece, _: None) -> None:
+        if piece.places:
+            train_back[heads, piece.places](
                 *(k, v, lr, G, Ws, bs, opening_k, scale, gamma, beta, *where, row, dz, p, dWs, ls),
-                *(dk, dv, dopening_k, dscales, dgammas, dbetas, longest, blocks, *piece, heads, eps),
+                *(dk, dv, dopening_k, dscales, dgammas, dbetas),
+                *(longest, blocks, piece.begin, piece.blocks, heads, eps),
             )
 
     with torch.cuda.device_of(q):
-        take_turns(order, [None] * len(order), read, scanned, train, scan=1)
+        take_turns(order, [None] * len(order), read, reverse, close, scan=1)
     dopening_k, dopening_q = (q.new_empty(0) if dx is None else dx for dx in (dopening_k, dopening_q))
     return dq, dk, dv, dlr, dW, db, dscales.sum((0, 1)), dgammas.sum(0), dbetas.sum(0), dopening_k, dopening_q

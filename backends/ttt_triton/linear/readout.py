@@ -43,7 +43,7 @@ def readout(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One program for a head (axis 0) of a block (axis 1): y of its tokens and, from a sequence's last block, the sums S_W, S_b.
+    """One program for a head (axis 0) of a block (axis 1) of a piece: y of its tokens and, from a sequence's last block, the sums S_W, S_b.
 
     With M_ij the factor with which i reads j (docs/mathematics.md, equation 15):
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import among_all, block_of, centre, corrections, dot, earlier, readers, rstd, sequence, slots, summed, training_rows
+from .tiles import added, among_all, block_of, centre, corrections, dot, earlier, readers, rstd, sequence, slots, summed, training_rows
 
 
 @triton.jit(do_not_specialize=("begin", "part"))
@@ -55,7 +55,7 @@ def readout_backward(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Of one head (axis 0) of a block (axis 1), what its read-outs ask of everything they read.
+    """Of one head (axis 0) of a block (axis 1) of a piece, what its read-outs ask of everything they read.
 
     With ΔZ̄ the cotangent of Z̄ through LN, and H = diag(ℓ) G (``written``), other matrices as in ``readout`` and ``scan``:
 
@@ -98,7 +98,7 @@ def readout_backward(
 
     # This b and QKᵀ are had twice: what waits in registers in the meantime is spilled. One product begins at 1, or they would be taken for the same.
     b = tl.load(bs_ptr + at * D + vector, real & (n < count), 0.0)
-    similar = tl.dot(q.to(DOT), tl.trans(k).to(DOT), tl.full((R, R), 1.0, tl.float32), input_precision=PRECISION)
+    similar = added(q, tl.trans(k), tl.full((R, R), 1.0, tl.float32), DOT, PRECISION)
     z = dot(q, W, DOT, PRECISION) + b
     if opening_q_ptr is not None:
         z = tl.where(opening, tl.load(opening_q_ptr + slot + tile, opening, 0.0), z)

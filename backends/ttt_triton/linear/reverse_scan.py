@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import centre, columns, dot, earlier, sequence, slots, summed, writers
+from .tiles import added, centre, columns, dot, earlier, sequence, slots, summed, writers
 
 
 @triton.jit
@@ -83,6 +83,7 @@ def reverse_scan(
 
     where ΔG, ΔW, Δb come from the read-outs; XΛ and λ only reach rows of whole mini-batches. N is strictly triangular, so that iterating the first
     line is exact, as in ``scan``. Λ of a block's end replaces its ΔW (``dWs``), λ goes to ``ls``. Rows of an ``opening`` pass nothing on to W and b.
+    All this for the ``part`` blocks from ``begin`` on, given Λ, λ after them.
     """
     head, row = tl.program_id(0), tl.program_id(1)
     start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)
@@ -131,11 +132,11 @@ def reverse_scan(
             N = tl.where(tl.trans(earlier(K, R)), -last, 0.0) * (dot(x, tl.trans(x), DOT, PRECISION) + 1)
             if R // K <= 4:
                 for _ in tl.static_range(R // K - 1):
-                    dG = tl.dot(N.to(DOT), dz.to(DOT), base, input_precision=PRECISION)
+                    dG = added(N, dz, base, DOT, PRECISION)
                     dz = second_derivative(lr * dG, normed, F, s2, square, r, real, D)
             else:
                 for _ in range(R // K - 1):
-                    dG = tl.dot(N.to(DOT), dz.to(DOT), base, input_precision=PRECISION)
+                    dG = added(N, dz, base, DOT, PRECISION)
                     dz = second_derivative(lr * dG, normed, F, s2, square, r, real, D)
         tl.store(dz_ptr + token * D + tile, dz, inside)
         along = tl.sum(normed * dG, 1)[:, None]
@@ -147,7 +148,7 @@ def reverse_scan(
         through = dz
         if OPENING:
             through = tl.where((n == 0) & (i < K)[:, None], 0.0, dz)
-        dW = tl.dot(tl.trans(x).to(DOT), through.to(DOT), dW + dW_block, input_precision=PRECISION)
+        dW = added(tl.trans(x), through, dW + dW_block, DOT, PRECISION)
         db += db_block + summed(through, DOT, PRECISION)
 
     tl.store(dW_ptr + end * D * D + matrix, dW + dW_mean[:, None], both)

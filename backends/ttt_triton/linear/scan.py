@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import centre, dot, earlier, loss_gradient, sequence, slots, summed, writers
+from .tiles import added, centre, dot, earlier, loss_gradient, sequence, slots, summed, writers
 
 
 @triton.jit(do_not_specialize=("begin", "part"))
@@ -104,14 +104,14 @@ def scan(
             C = tl.where(earlier(K, R), (-last * lr)[None, :], 0.0) * (dot(x, tl.trans(x), DOT, PRECISION) + 1)
             if R // K <= 4:
                 for _ in tl.static_range(R // K - 1):
-                    G = loss_gradient(tl.dot(C.to(DOT), G.to(DOT), z, input_precision=PRECISION), u, gamma, real, D, eps)
+                    G = loss_gradient(added(C, G, z, DOT, PRECISION), u, gamma, real, D, eps)
             else:
                 for _ in range(R // K - 1):
-                    G = loss_gradient(tl.dot(C.to(DOT), G.to(DOT), z, input_precision=PRECISION), u, gamma, real, D, eps)
+                    G = loss_gradient(added(C, G, z, DOT, PRECISION), u, gamma, real, D, eps)
         tl.store(G_ptr + token * D + tile, G, inside)
 
         written = tl.where(writers(n, length, phase, i, K, R), -last * lr, 0.0)[:, None] * G
-        W = tl.dot(tl.trans(x).to(DOT), written.to(DOT), W, input_precision=PRECISION)
+        W = added(tl.trans(x), written, W, DOT, PRECISION)
         b += summed(written, DOT, PRECISION)
 
     end = row.to(tl.int64) * H + head

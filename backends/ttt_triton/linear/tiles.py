@@ -76,6 +76,12 @@ def dot(a, b, DOT: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @triton.jit
+def added(a, b, c, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    """a b + c with operands in DOT, accumulated in float32 on top of c."""
+    return tl.dot(a.to(DOT), b.to(DOT), c, input_precision=PRECISION)
+
+
+@triton.jit
 def summed(x, DOT: tl.constexpr, PRECISION: tl.constexpr):
     """The sum over the rows of x, in each of as many rows: as a product, because a sum over rows would wait for all warps."""
     return dot(tl.full((x.shape[0], x.shape[0]), 1.0, DOT), x, DOT, PRECISION)
@@ -141,7 +147,7 @@ def training_rows(k, W, z, opening_ptr, slot, opening, real, D: tl.constexpr, ep
 
     Rows of an ``opening``, if there is a pointer, are found at its ``slot``.
     """
-    z = tl.dot(k.to(DOT), W.to(DOT), z, input_precision=PRECISION)
+    z = added(k, W, z, DOT, PRECISION)
     if opening_ptr is not None:
         z = tl.where(opening, tl.load(opening_ptr + slot, opening, 0.0), z)
     z, _ = centre(z, real, D)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import among_all, block_of, corrections, dot, earlier, sequence, slots, training_rows, writers
+from .tiles import added, among_all, block_of, corrections, dot, earlier, sequence, slots, training_rows, writers
 
 
 @triton.jit(do_not_specialize=("begin", "part"))
@@ -50,7 +50,7 @@ def training_backward(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Of one head (axis 0) of a block (axis 1), what its training rows ask of k, v and the norm's parameters.
+    """Of one head (axis 0) of a block (axis 1) of a piece, what its training rows ask of k, v and the norm's parameters.
 
     With Λ, λ the cotangents of W, b at the block's end, p that of the scaled error e, C as in ``scan``, A as in ``corrections``, Ẑ as in
     ``training_rows``:
@@ -106,12 +106,12 @@ def training_backward(
     dk = rates[:, None] * dot(G, tl.trans(dW), DOT, PRECISION)
     if R // K > 1:
         pairs = (tl.where(earlier(K, R), lr[None, :], 0.0) * dot(dz, tl.trans(G), DOT, PRECISION)).to(DOT)
-        dk = tl.dot(pairs, k.to(DOT), dk, input_precision=PRECISION)
-        dk = tl.dot(tl.trans(pairs), k.to(DOT), dk, input_precision=PRECISION)
+        dk = added(pairs, k, dk, DOT, PRECISION)
+        dk = added(tl.trans(pairs), k, dk, DOT, PRECISION)
     through = dz
     if dopening_ptr is not None:
         tl.store(dopening_ptr + slot + tile, dz, opening)
         through = tl.where(opening, 0.0, dz.to(tl.float32)).to(dz.dtype)
-    dk = tl.dot(through.to(DOT), tl.trans(W).to(DOT), -last * dk, input_precision=PRECISION)
+    dk = added(through, tl.trans(W), -last * dk, DOT, PRECISION)
     dk += tl.load(dk_ptr + token * D + tile, inside, 0.0).to(tl.float32) + gamma * p.to(tl.float32)
     tl.store(dk_ptr + token * D + tile, dk, inside)

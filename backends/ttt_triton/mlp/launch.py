@@ -10,14 +10,13 @@ from torch import Tensor
 
 from ..launcher import Launcher
 from ..layout import INTERPRETED, operands, padded, parallel_warps, saved_dtype, tile
+from ..overlap import PROGRAMS, leaves_room
 from . import gluon
 from .reverse_scan import reverse_scan
 from .room import Reversed
 from .scan import scan
 
 SEQUENTIAL = (scan, reverse_scan)
-PROGRAMS = 4 if INTERPRETED else 128
-"""Of a sequential kernel, so many keep a GPU busy: one takes all registers of a multiprocessor."""
 ROOMS = 2
 """So many pieces are in hand where kernels of one run beside those of another."""
 SHORTEST = 1 if INTERPRETED else 256
@@ -46,6 +45,8 @@ class Piece(NamedTuple):
 
 def constants(kernel: Any, dtype: torch.dtype, width: int, hidden: int, size: int) -> dict[str, Any]:
     """A kernel's compile-time arguments for tokens of ``dtype``, D = ``width``, E = ``hidden`` columns and K = ``size``."""
+    if kernel in (gluon.scan, gluon.reverse_scan):
+        return {"K": size, "D": width, "BLOCK": tile(size, width, dtype) // size, "num_warps": width // 8}
     shape = {"K": size, "D": width, "E": hidden, "R": tile(size, width, dtype)}
     shape |= {"K_PAD": padded(size), "D_PAD": padded(width), "E_PAD": padded(hidden)} | operands(dtype)
     # Float32 leaves no shared memory for loads ahead, nor do large mini-batches, and for half as many hidden columns at a time.
@@ -60,8 +61,6 @@ def constants(kernel: Any, dtype: torch.dtype, width: int, hidden: int, size: in
 @functools.cache
 def launcher(kernel: Any, dtype: torch.dtype, width: int, hidden: int, size: int) -> Launcher:
     """A kernel for tokens of ``dtype``, D = ``width``, E = ``hidden`` columns and K = ``size``."""
-    if kernel in (gluon.scan, gluon.reverse_scan):
-        return Launcher(kernel, {"K": size, "D": width, "BLOCK": tile(size, width, dtype) // size, "num_warps": width // 8})
     return Launcher(kernel, constants(kernel, dtype, width, hidden, size))
 
 
@@ -88,7 +87,7 @@ def turns(rows: int, heads: int, longest: int) -> int:
     The more rooms, the shorter the pieces, and the more weights are kept where they begin. Pieces of less than twice ``SHORTEST`` tokens would take
     Python longer than a GPU.
     """
-    return ROOMS if 2 * rows * heads <= PROGRAMS and longest >= 16 * ROOMS * 2 * SHORTEST else 1
+    return ROOMS if leaves_room(rows * heads) and longest >= 16 * ROOMS * 2 * SHORTEST else 1
 
 
 def borders(longest: int, block: int, rooms: int) -> list[int]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..linear.tiles import dot
-from .tiles import added, begun, block_at, gelu, rows
+from ..linear.tiles import added, dot
+from .tiles import begun, block_at, gelu, rows
 
 
 @triton.jit(do_not_specialize=("top", "blocks"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..linear.tiles import centre, columns, dot
+from ..linear.tiles import added, centre, columns, dot
 from .tiles import across, four_sums, piece
 
 
@@ -132,9 +132,9 @@ def reverse_scan(
         dX2 += tl.load(dX2_ptr + tile, hidden, 0.0).to(tl.float32)
         dz1 = dX2 * slope + dG1 * tl.load(curve_ptr + tile, hidden, 0.0).to(tl.float32)
         tl.store(dz_ptr + tile, dz1, hidden)
-        L1 = tl.dot(dz1.to(DOT), x.to(DOT), L1, input_precision=PRECISION)
-        L2 = tl.dot(X2.to(DOT), dz.to(DOT), L2, input_precision=PRECISION)
-        L2 = tl.dot(dH, G2.to(DOT), L2, input_precision=PRECISION)
+        L1 = added(dz1, x, L1, DOT, PRECISION)
+        L2 = added(X2, dz, L2, DOT, PRECISION)
+        L2 = added(dH, G2, L2, DOT, PRECISION)
         l1 += tl.sum(dz1, 1)
         l2 += tl.sum(dz, 0)
         if c % (R // K) == 0:

@@ -20,11 +20,12 @@ class Scanned(NamedTuple):
     bs: Tensor
 
     @classmethod
-    def of(cls, places: int, q: Tensor, W1: Tensor, block: int) -> Scanned:
-        """Of ``places`` blocks of ``block`` tokens."""
+    def of(cls, places: int, q: Tensor, W1: Tensor, block: int, G2: Tensor | None = None) -> Scanned:
+        """Of ``places`` blocks of ``block`` tokens, with room for G₂ or without."""
         _, heads, width, hidden = W1.shape
         X2, G1 = (q.new_empty((places, heads, hidden, block), dtype=saved_dtype(q.dtype)) for _ in range(2))
-        G2, Ws = X2.new_empty((places, heads, block, width)), X2.new_empty((places, heads, 2, hidden, width))
+        G2 = X2.new_empty((places, heads, block, width)) if G2 is None else G2
+        Ws = X2.new_empty((places, heads, 2, hidden, width))
         return cls(X2, G1, G2, Ws, W1.new_empty((places, heads, hidden + width)))
 
 
@@ -54,10 +55,12 @@ class Reversed(NamedTuple):
 
         σ′, ΔG₁, ΔX₂ and H̄ ⊙ σ″ are one tensor, and G₂, ΔG₂, Ẑ and F: ``reverse_scan`` copies them at once, described by ``tiles``.
         """
-        X2, G1, _, Ws, bs = Scanned.of(places, q, W1, block)
         _, heads, width, hidden = W1.shape
-        hiddens, lines = X2.new_empty((4, *X2.shape)), X2.new_empty((4, places, heads, block, width))
-        scanned, asked = Scanned(X2, G1, lines[0], Ws, bs), Scanned(hiddens[2], hiddens[1], lines[1], torch.empty_like(Ws), torch.empty_like(bs))
+        lines = q.new_empty((4, places, heads, block, width), dtype=saved_dtype(q.dtype))
+        scanned = Scanned.of(places, q, W1, block, lines[0])
+        X2, _, _, Ws, bs = scanned
+        hiddens = X2.new_empty((4, *X2.shape))
+        asked = Scanned(hiddens[2], hiddens[1], lines[1], torch.empty_like(Ws), torch.empty_like(bs))
         height = tile(size, width, q.dtype)
         # What ``readout_norm`` leaves to ``readout_backward``, in whole tiles.
         dz2, along = (X2.new_empty((places, heads, *shape)) for shape in ((height, padded(width)), (2, height, height)))

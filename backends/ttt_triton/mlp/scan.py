@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..linear.tiles import centre, dot
+from ..linear.tiles import added, centre, dot
 from .tiles import across, gelu, loss_gradient, piece
 
 
@@ -125,9 +125,9 @@ def scan(
 
             step = tl.where(left >= 0, -last, 0.0) * lr.to(tl.float32)
             G1, G2 = G1 * step[None, :], G2 * step[:, None]
-            W1 = tl.dot(G1.to(DOT), x.to(DOT), W1, input_precision=PRECISION)
+            W1 = added(G1, x, W1, DOT, PRECISION)
             b1 += tl.sum(G1, 1)
-            W2 = tl.dot(X2, G2.to(DOT), W2, input_precision=PRECISION)
+            W2 = added(X2, G2, W2, DOT, PRECISION)
             b2 += tl.sum(G2, 0)
             x, lr = x_next, lr_next
     if W1_end_ptr is not None:

@@ -8,8 +8,8 @@ import triton
 import triton.language as tl
 
 from ..linear.reverse_scan import bend
-from ..linear.tiles import centre, dot, earlier, rstd
-from .tiles import added, begun, block_at, gelu_twice, rows
+from ..linear.tiles import added, centre, dot, earlier, rstd
+from .tiles import begun, block_at, gelu_twice, rows
 
 
 @triton.jit(do_not_specialize=("top", "blocks"))

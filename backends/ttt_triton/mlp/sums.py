@@ -65,9 +65,9 @@ def open_sums(
         G1 = tl.load(G1_ptr + lying, there, 0.0).to(tl.float32) * lr[None, :]
         X2 = tl.load(X2_ptr + lying, there, 0.0)
         tl.store(S_b1_ptr + end * E + e, tl.sum(G1, 1), e < E)
-        S_W1 = tl.dot(G1.to(DOT), x.to(DOT), input_precision=PRECISION)
+        S_W1 = dot(G1, x, DOT, PRECISION)
         tl.store(S_W1_ptr + end * D * E + d * E + e[:, None], S_W1, (e < E)[:, None] & real)
-        S_W2 = tl.dot(X2.to(DOT), G2.to(DOT), input_precision=PRECISION)
+        S_W2 = dot(X2, G2, DOT, PRECISION)
         tl.store(S_W2_ptr + end * D * E + e[:, None] * D + d, S_W2, (e < E)[:, None] & real)
 
 

@@ -55,12 +55,6 @@ def across(h, W, DOT: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def added(a, b, c, DOT: tl.constexpr, PRECISION: tl.constexpr):
-    """a b + c with operands in DOT, accumulated in float32 on top of c."""
-    return tl.dot(a.to(DOT), b.to(DOT), c, input_precision=PRECISION)
-
-
-@triton.jit
 def rows(Ws_ptr, bs_ptr, at, e, d, D: tl.constexpr, E: tl.constexpr):
     """Rows e of W₁, W₂ ``[E, D]`` and of b₁ at a block's start."""
     real = (e < E)[:, None] & (d < D)

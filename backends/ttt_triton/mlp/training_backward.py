@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..linear.tiles import dot, earlier
+from ..linear.tiles import added, dot, earlier
 from .tiles import begun, block_at
 
 
@@ -86,9 +86,9 @@ def training_backward(
         W1 = tl.load(Ws_ptr + at * 2 * D * E + upright, both, 0.0)
         L1 = tl.load(Ls_ptr + at * D * E + upright, both, 0.0)
         l1 = tl.load(ls_ptr + at * E + e, e < E, 0.0)
-        pairs = tl.dot(tl.trans(G1).to(DOT), dz.to(DOT), pairs, input_precision=PRECISION)
-        dk = tl.dot(tl.trans(dz).to(DOT), W1.to(DOT), dk, input_precision=PRECISION)
-        written = tl.dot(tl.trans(G1).to(DOT), L1.to(DOT), written, input_precision=PRECISION)
+        pairs = added(tl.trans(G1), dz, pairs, DOT, PRECISION)
+        dk = added(tl.trans(dz), W1, dk, DOT, PRECISION)
+        written = added(tl.trans(G1), L1, written, DOT, PRECISION)
         gated += tl.sum(G1.to(tl.float32) * l1[:, None], 0)
 
     x = tl.load(k_ptr + token * D + tile, inside[:, None] & real, 0.0)

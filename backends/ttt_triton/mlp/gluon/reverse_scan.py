@@ -47,7 +47,7 @@ def described(hiddens: Tensor, lines: Tensor, X2: Tensor, W2s: Tensor) -> tuple[
 
 
 @gluon.jit
-def added(a0, a1, a2, a3, b0, b1, b2, b3):
+def four(a0, a1, a2, a3, b0, b1, b2, b3):
     """Four sums in one reduction."""
     return a0 + b0, a1 + b1, a2 + b2, a3 + b3
 
@@ -239,7 +239,7 @@ def reverse_scan(
             fetch_tiles(back + 1, c - 1, first, head, H, tiles, copies, done, K, D, BLOCK)
             fetch_rows(back + AHEAD, c - AHEAD, start, length, first, head, H, of_rows, k_ptr, lr_ptr, norms_ptr, K, D, BLOCK)
             straight = r * r * (square - s2) * dz
-            mean, along, across, gated = gl.reduce((straight, z * dz, f * dz, error * bias), 1, added)
+            mean, along, across, gated = gl.reduce((straight, z * dz, f * dz, error * bias), 1, four)
             mean, along, across = mean[:, None] / D, along[:, None] / D, across[:, None] / D
             plain.store((straight - mean - f * along - z * across).to(gl.bfloat16))
             gl.store(p_ptr + (place * (BLOCK * K) + at * K) * D + j[:, None] * D + d[None, :], (r * (dz - z * along)).to(gl.bfloat16))

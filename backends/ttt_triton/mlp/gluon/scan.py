@@ -50,7 +50,7 @@ def gelu(z):
 
 
 @gluon.jit
-def added(a0, a1, a2, a3, a4, a5, b0, b1, b2, b3, b4, b5):
+def six(a0, a1, a2, a3, a4, a5, b0, b1, b2, b3, b4, b5):
     """Six sums in one reduction."""
     return a0 + b0, a1 + b1, a2 + b2, a3 + b3, a4 + b4, a5 + b5
 
@@ -60,7 +60,7 @@ def loss_gradient(z, u, gamma, squares, D: gl.constexpr, eps):
     """G = ∂L/∂z as ``linear.tiles.loss_gradient``, given the sum of γ²."""
     square = gamma * gamma
     bent = square * z
-    whole, slant, power, curved, along, offset = gl.reduce((z, bent, z * z, bent * z, u * z, u), 1, added)
+    whole, slant, power, curved, along, offset = gl.reduce((z, bent, z * z, bent * z, u * z, u), 1, six)
     whole, slant, power = whole[:, None], slant[:, None], power[:, None]
     curved, along, offset = curved[:, None], along[:, None], offset[:, None]
     return gradient_from(whole, slant, power, curved, along, offset, z, u, square, squares, D, eps)
