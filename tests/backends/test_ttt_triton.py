@@ -93,7 +93,8 @@ def test_on_the_gpu(checks, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     if reason := missing():
         pytest.skip(reason.partition(":")[0])
-    run = python("-m", "pytest", "-p", "no:cacheprovider", HERE / checks)
+    # Most of the time goes into compiling.
+    run = python("-m", "pytest", "-p", "no:cacheprovider", "-n", "auto", HERE / checks)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
