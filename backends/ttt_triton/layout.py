@@ -45,6 +45,11 @@ def parallel_warps(width: int, rows: int) -> int:
     return 2 if width <= 32 and rows >= 64 else 4
 
 
+def copied_by_16_bytes(*tokens: torch.Tensor) -> bool:
+    """Whether the kernels that are laid out by hand, of which the interpreter runs none, can copy them: bfloat16, at multiples of 16 bytes."""
+    return not INTERPRETED and all(x.dtype == torch.bfloat16 and x.data_ptr() % 16 == 0 for x in tokens)
+
+
 def operands(dtype: torch.dtype) -> dict[str, Any]:
     """The kernels' constants DOT and PRECISION for tokens of ``dtype``: of what dtype operands are, and how float32 ones are multiplied."""
     if saved_dtype(dtype) == torch.bfloat16:

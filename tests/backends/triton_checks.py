@@ -78,11 +78,12 @@ def test_arguments_of_a_kind_are_one_to_triton():
 
 @pytest.mark.parametrize("blocks", [0, 1, 127, 128, 129, 255, 256, 512, 1000])
 def test_pieces_hold_all_blocks_once(blocks):
-    found = pieces(3, 1, blocks, None)
+    found = pieces(2, 1, blocks, None)
     assert [block for piece in found for block in range(piece.begin, piece.begin + piece.blocks)] == list(range(blocks))
     assert len(found) <= 4
-    assert all(piece.places == 3 * piece.blocks for piece in found)
-    assert len(pieces(3, PROGRAMS, blocks, None)) == 1
+    assert all(piece.places == 2 * piece.blocks for piece in found)
+    assert len(found) == 4 or blocks < 512
+    assert len(pieces(2, PROGRAMS, blocks, None)) == 1
 
 
 def test_pieces_are_no_further_from_float64_than_one(monkeypatch):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..launcher import Launcher
-from ..layout import INTERPRETED, operands, padded, parallel_warps, saved_dtype, tile
+from ..layout import INTERPRETED, copied_by_16_bytes, operands, padded, parallel_warps, saved_dtype, tile
 from ..overlap import leaves_room
 from . import gluon
 from .reverse_scan import reverse_scan
@@ -66,7 +66,6 @@ def constants(kernel: Any, dtype: torch.dtype, width: int, size: int, opening: b
 def scans(size: int, k: Tensor, v: Tensor, lr: Tensor, opening: bool) -> tuple[Launcher, Launcher, Tensor]:
     """``scan``, ``reverse_scan`` and ℓ for them: laid out by hand where they can be, else those that anything can run."""
     width, shape = k.shape[-1], (k.dtype, k.shape[-1], size, opening)
-    aligned = all(x.dtype == torch.bfloat16 and x.data_ptr() % 16 == 0 for x in (k, v))
-    if INTERPRETED or not (aligned and gluon.suits(size, width, tile(size, width, k.dtype) // size)):
+    if not (copied_by_16_bytes(k, v) and gluon.suits(size, width, tile(size, width, k.dtype) // size)):
         return launcher(scan, *shape), launcher(reverse_scan, *shape), lr
     return launcher(gluon.scan, *shape), launcher(gluon.reverse_scan, *shape), lr.float()

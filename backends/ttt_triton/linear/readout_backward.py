@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import added, among_all, block_of, centre, corrections, dot, earlier, readers, rstd, sequence, slots, summed, training_rows
+from .tiles import added, among_all, block_of, centre, corrections, dot, earlier, own, readers, rstd, sequence, slots, summed, training_rows
 
 
 @triton.jit(do_not_specialize=("begin", "part"))
@@ -123,9 +123,9 @@ def readout_backward(
     along = dot(dz, tl.trans(written), DOT, PRECISION)
     dM = -similar * along
     dscale = tl.sum(tl.where(earlier(K, R), dM, 0.0), 1)
-    own = tl.sum(tl.where((i[None, :] // K == i[:, None] // K) & (i[None, :] <= i[:, None]), dM, 0.0), 1)
-    own = tl.where((i % K)[:, None] == s[None, :], own[:, None], 0.0) + tl.where(s[None, :] == K - 1, dscale[:, None], 0.0)
-    tl.store(dscale_ptr + at * K + s, tl.sum(own, 0), s < K)
+    mine = tl.sum(tl.where(own(K, R), dM, 0.0), 1)
+    mine = tl.where((i % K)[:, None] == s[None, :], mine[:, None], 0.0) + tl.where(s[None, :] == K - 1, dscale[:, None], 0.0)
+    tl.store(dscale_ptr + at * K + s, tl.sum(mine, 0), s < K)
     factors = readers(scale_ptr, last, K, R)
     dG = -dot(tl.trans((factors * similar).to(DOT)), dz, DOT, PRECISION)
     read = (factors * along).to(DOT)

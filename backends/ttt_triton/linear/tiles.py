@@ -61,12 +61,18 @@ def earlier(K: tl.constexpr, R: tl.constexpr):
 
 
 @triton.jit
+def own(K: tl.constexpr, R: tl.constexpr):
+    """[i, j] Whether row j belongs to the mini-batch of row i, up to itself."""
+    i = tl.arange(0, R)
+    return (i[None, :] // K == i[:, None] // K) & (i[None, :] <= i[:, None])
+
+
+@triton.jit
 def readers(scale_ptr, last, K: tl.constexpr, R: tl.constexpr):
     """[i, j] The factor with which row i reads what row j wrote, ℓ_j aside: s_{K−1} of earlier mini-batches, s_i of its own up to itself, else 0."""
     i = tl.arange(0, R)
-    own = (i[None, :] // K == i[:, None] // K) & (i[None, :] <= i[:, None])
     scale = tl.load(scale_ptr + i % K)
-    return tl.where(earlier(K, R), last, tl.where(own, scale[:, None], 0.0))
+    return tl.where(earlier(K, R), last, tl.where(own(K, R), scale[:, None], 0.0))
 
 
 @triton.jit

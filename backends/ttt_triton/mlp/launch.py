@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..launcher import Launcher
-from ..layout import INTERPRETED, operands, padded, parallel_warps, saved_dtype, tile
+from ..layout import INTERPRETED, copied_by_16_bytes, operands, padded, parallel_warps, saved_dtype, tile
 from ..overlap import PROGRAMS, leaves_room
 from . import gluon
 from .reverse_scan import reverse_scan
@@ -67,8 +67,7 @@ def launcher(kernel: Any, dtype: torch.dtype, width: int, hidden: int, size: int
 def scans(size: int, hidden: int, k: Tensor, v: Tensor, lr: Tensor) -> tuple[Launcher, Launcher, Tensor]:
     """``scan``, ``reverse_scan`` and ℓ for them: laid out by hand where they can be, else those that anything can run."""
     shape = k.dtype, k.shape[-1], hidden, size
-    aligned = all(x.dtype == torch.bfloat16 and x.data_ptr() % 16 == 0 for x in (k, v))
-    if INTERPRETED or not (aligned and gluon.suits(size, k.shape[-1], hidden)):
+    if not (copied_by_16_bytes(k, v) and gluon.suits(size, k.shape[-1], hidden)):
         return launcher(scan, *shape), launcher(reverse_scan, *shape), lr
     copies = size == 16 and torch.cuda.get_device_capability(k.device) >= (9, 0)
     return launcher(gluon.scan, *shape), launcher(gluon.reverse_scan if copies else reverse_scan, *shape), lr.float()

@@ -45,9 +45,9 @@ def forward(
     y, W1_end, b1_end, W2_end, b2_end, S_W1, S_b1, S_W2, S_b2, *kept = results
     size, heads, (rows, _, width, hidden) = scale.shape[0], q.shape[1], W1.shape
     block, where, ends = tile(size, width, q.dtype) // size * size, (start, length, first), (W1_end, b1_end, W2_end, b2_end)
-    count = turns(rows, heads, longest)
-    order = pieces(rows, heads, longest, block, None if start is None else total, count, JOINED)
-    apart = borders(longest, block, count)[:2][-1] // block
+    abreast = turns(rows, heads, longest)
+    order = pieces(rows, heads, longest, block, None if start is None else total, abreast, JOINED)
+    apart = borders(longest, block, abreast)[:2][-1] // block
     most = max((piece.places for piece in order), default=0)
     scan, _, rates = scans(size, hidden, k, v, lr)
     read_out, sum_up = (launcher(kernel, q.dtype, width, hidden, size) for kernel in (readout, open_sums))
@@ -75,7 +75,7 @@ def forward(
             sum_up[heads, count](k, lr, X2, G1, G2, *where, S_W1, S_b1, S_W2, S_b2, *extent)
 
     with torch.cuda.device_of(q):
-        take_turns(order, [Scanned.of(most, q, W1, block) for _ in range(count)], train, read)
+        take_turns(order, [Scanned.of(most, q, W1, block) for _ in range(abreast)], train, read)
     return results
 
 

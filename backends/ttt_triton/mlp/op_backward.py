@@ -59,14 +59,14 @@ def backward(
             x.zero_()
     size, heads, (rows, _, width, hidden) = scale.shape[0], q.shape[1], W1.shape
     block, where = tile(size, width, q.dtype) // size * size, (start, length, first)
-    count = turns(rows, heads, longest)
-    order = pieces(rows, heads, longest, block, None if start is None else total, count)[::-1]
+    abreast = turns(rows, heads, longest)
+    order = pieces(rows, heads, longest, block, None if start is None else total, abreast)[::-1]
     most, every = max((piece.places for piece in order), default=0), sum(piece.places for piece in order)
     dscales, dgammas, dbetas = scale.new_zeros(every, heads, size), gamma.new_zeros(every, heads, width), beta.new_zeros(every, heads, width)
     scan, reverse_scan, rates = scans(size, hidden, k, v, lr)
     others = slopes, readout_norm, readout_backward, open_sums_backward, training_backward
     differentiate, norm_back, read_back, sum_back, train_back = (launcher(kernel, q.dtype, width, hidden, size) for kernel in others)
-    rooms = [Reversed.of(max(most, 1), q, W1, block, size) for _ in range(count)]
+    rooms = [Reversed.of(max(most, 1), q, W1, block, size) for _ in range(abreast)]
     rooms = [room._replace(tiles=tiles(reverse_scan, room)) for room in rooms]
 
     def parts(piece: Piece) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..linear.tiles import added, centre, dot, earlier, readers, rstd, summed
+from ..linear.tiles import added, centre, dot, earlier, own, readers, rstd, summed
 from .tiles import begun, block_at, gelu, rows
 
 
@@ -118,6 +118,6 @@ def readout_norm(
     tl.store(sums_ptr + at * (R + K_PAD) + i, -tl.sum(readers(scale_ptr, last, K, R) * pairs, 0))
     pairs *= -lr[None, :]
     before = tl.sum(tl.where(earlier(K, R), pairs, 0.0), 1)
-    own = tl.sum(tl.where((i[None, :] // K == i[:, None] // K) & (i[None, :] <= i[:, None]), pairs, 0.0), 1)
-    own = tl.sum(tl.where((i % K)[:, None] == s[None, :], own[:, None], 0.0), 0)
-    tl.store(sums_ptr + at * (R + K_PAD) + R + s, own + tl.where(s == K - 1, tl.sum(before, 0), 0.0))
+    mine = tl.sum(tl.where(own(K, R), pairs, 0.0), 1)
+    mine = tl.sum(tl.where((i % K)[:, None] == s[None, :], mine[:, None], 0.0), 0)
+    tl.store(sums_ptr + at * (R + K_PAD) + R + s, mine + tl.where(s == K - 1, tl.sum(before, 0), 0.0))

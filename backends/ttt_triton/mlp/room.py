@@ -30,7 +30,7 @@ class Scanned(NamedTuple):
 
 
 class Reversed(NamedTuple):
-    """What the kernels of the backward pass write for those after them, in the order in which they run."""
+    """What the kernels of the backward pass write for those after them."""
 
     scanned: Scanned
     asked: Scanned

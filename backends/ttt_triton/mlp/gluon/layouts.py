@@ -40,7 +40,7 @@ def rows(W):
 
 @gluon.constexpr_function
 def copied(W):
-    """The layout in which tiles ``[R, D]`` are copied, 16 bytes by a thread."""
+    """The layout in which tiles ``[R, D]`` are copied and weights ``[E, D]`` stored, 16 bytes by a thread."""
     return gl.BlockedLayout([1, 8], [32 // W, W], [W, 1], [1, 0])
 
 
@@ -75,12 +75,6 @@ def turned_from_float(x):
     """``turned`` of x in bfloat16, without x in bfloat16 being kept for its other uses."""
     asm: gl.constexpr = "{ .reg .b32 both; cvt.rn.bf16x2.f32 both, $2, $1; movmatrix.sync.aligned.m8n8.trans.b16 $0, both; }"
     return named_turned(gl.inline_asm_elementwise(asm, "=r,r,r", [x], dtype=gl.bfloat16, is_pure=True, pack=2))
-
-
-@gluon.constexpr_function
-def stored(W):
-    """The layout in which weights ``[E, D]`` are stored, 16 bytes by a thread."""
-    return gl.BlockedLayout([1, 8], [32 // W, W], [W, 1], [1, 0])
 
 
 @gluon.jit

@@ -28,7 +28,6 @@ from .layouts import (
     right_operand,
     rows,
     shares,
-    stored,
     sums_by_warp,
     swizzled,
     synchronize,
@@ -143,6 +142,7 @@ def reverse_scan(
         start, length, first = gl.load(start_ptr + row), gl.load(length_ptr + row), gl.load(first_ptr + row)
     start, length = start + begin, gl.maximum(gl.minimum(length - begin, blocks * BLOCK * K), 0)
     tiles = hiddens, lines, X2, W2s
+    # σ′, ΔG₁, ΔX₂, H̄ ⊙ σ″; G₂, ΔG₂, Ẑ, F; X₂; W₂; and of rows k, ℓ, r, s₂.
     copies = (
         gl.allocate_shared_memory(gl.bfloat16, [2, 4, E, K], hiddens.layout),
         gl.allocate_shared_memory(gl.bfloat16, [2, 4, K, D], lines.layout),
@@ -194,14 +194,14 @@ def reverse_scan(
     gamma = gl.load(gamma_ptr + head * D + d)[None, :]
     square = gamma * gamma
     last = gl.load(scale_ptr + K - 1)
-    at_rest = gl.arange(0, E, gl.SliceLayout(1, stored(W)))[:, None] * D + gl.arange(0, D, gl.SliceLayout(0, stored(W)))[None, :]
+    at_rest = gl.arange(0, E, gl.SliceLayout(1, copied(W)))[:, None] * D + gl.arange(0, D, gl.SliceLayout(0, copied(W)))[None, :]
     async_copy.wait_group(AHEAD - 1)
 
     for behind in range(gl.cdiv(count, BLOCK)):
         n = gl.cdiv(count, BLOCK) - 1 - behind
         place = (first + n).to(gl.int64) * H + head
         flat.store(by_column(L1.to(gl.bfloat16), W))
-        gl.store(Ls_ptr + place * D * E + at_rest, flat.load(stored(W)))
+        gl.store(Ls_ptr + place * D * E + at_rest, flat.load(copied(W)))
         synchronize()
         gl.store(ls_ptr + place * E + wide, whole(l1, W), i == 0)
         for back in range(gl.maximum(count - (n + 1) * BLOCK, 0), count - n * BLOCK):

@@ -24,7 +24,6 @@ from .layouts import (
     right_operand,
     rows,
     shares,
-    stored,
     swizzled,
     turned_from_float,
     whole,
@@ -177,13 +176,13 @@ def scan(
     async_copy.wait_group(AHEAD - 1)
     left, x, u, lr, lr_across = fetched(0, room, gamma, beta, W)
 
-    flat = gl.arange(0, E, gl.SliceLayout(1, stored(W)))[:, None] * D + gl.arange(0, D, gl.SliceLayout(0, stored(W)))[None, :]
+    flat = gl.arange(0, E, gl.SliceLayout(1, copied(W)))[:, None] * D + gl.arange(0, D, gl.SliceLayout(0, copied(W)))[None, :]
 
     count = gl.cdiv(length, K)
     for n in range(gl.cdiv(count, BLOCK)):
         place = (first + n).to(gl.int64) * H + head
-        gl.store(Ws_ptr + place * 2 * D * E + flat, gl.convert_layout(by_column(W1.to(gl.bfloat16), W), stored(W)))
-        gl.store(Ws_ptr + place * 2 * D * E + D * E + flat, gl.convert_layout(turned_from_float(W2), stored(W)))
+        gl.store(Ws_ptr + place * 2 * D * E + flat, gl.convert_layout(by_column(W1.to(gl.bfloat16), W), copied(W)))
+        gl.store(Ws_ptr + place * 2 * D * E + D * E + flat, gl.convert_layout(turned_from_float(W2), copied(W)))
         gl.store(bs_ptr + place * (E + D) + wide, whole(b1, W), i == 0)
         gl.store(bs_ptr + place * (E + D) + E + narrow, b2, i == 0)
         for c in range(n * BLOCK, gl.minimum((n + 1) * BLOCK, count)):
@@ -213,7 +212,7 @@ def scan(
 
             upright = turned_from_float(W2)
             if W2s_ptr is not None:
-                gl.store(W2s_ptr + (place * BLOCK + c - n * BLOCK) * D * E + flat, gl.convert_layout(upright, stored(W)))
+                gl.store(W2s_ptr + (place * BLOCK + c - n * BLOCK) * D * E + flat, gl.convert_layout(upright, copied(W)))
             G1 = mma_v2(plain.load(gl.DotOperandLayout(0, tokens(W), 2)), right_operand(upright, W), gl.zeros([R, E], gl.float32, tokens(W)))
             G1 = turned((G1 * slope).to(gl.bfloat16))
             gl.store(G1_ptr + written, G1, tok < K)
