@@ -11,7 +11,7 @@ import torch
 from ttt_conformance.bench.check import gradients_of
 from ttt_conformance.bench.workload import Workload, layer_name, lively
 from ttt_conformance.problem import Problem, reference
-from tttcore import Backend, BackendUnavailable, get_backend
+from tttcore import Backend, BackendUnavailable, LayerSpec, get_backend
 
 from .contenders import Arrays, Contender, Tensors, torch_dtype
 
@@ -35,10 +35,15 @@ def layers(inner: str) -> list[Contender]:
 def contender(name: str, backend: Backend, inner: str) -> Contender:
     """A backend on PyTorch tensors, in dual form."""
 
+    @functools.cache
+    def spec(workload: Workload) -> LayerSpec:
+        """Made once, as users do: to check one takes longer than some of the calls."""
+        return dataclasses.replace(workload, inner=inner).spec
+
     def call(workload: Workload, arguments: Tensors) -> torch.Tensor:
         params = {name: value for name, value in arguments.items() if name not in TOKENS}
         q, k, v, lr = (arguments[name] for name in TOKENS)
-        return backend.inner(dataclasses.replace(workload, inner=inner).spec, params, q, k, v, lr)[0]
+        return backend.inner(spec(workload), params, q, k, v, lr)[0]
 
     layer = layer_name(inner)
     draws = functools.partial(draw, inner=inner)
