@@ -29,6 +29,7 @@ SPILLED = {
     ("reverse_scan", 90): 560,
     ("gluon reverse_scan", 90): 8,
     ("scan", 100): 256,
+    ("open_sums", 100): 32,
     ("training_backward", 100): 64,
     ("reverse_scan", 100): 816,
     ("mlp scan", 80): 688,

@@ -6,6 +6,7 @@ from on_triton import answers, assert_no_further, problem
 
 import tttcore
 from ttt_triton.linear import gluon as linear
+from ttt_triton.linear import launch
 from ttt_triton.mlp import gluon as mlp
 
 REFERENCE, BACKEND = tttcore.get_backend("torch"), tttcore.get_backend("triton")
@@ -40,3 +41,17 @@ def test_no_further_from_float64_than_the_other_kernels(monkeypatch, inner, size
     plain = answers(BACKEND, None, *asked)
     assert any(not torch.equal(by_hand[name], plain[name]) for name in exact), "the same kernels ran twice"
     assert_no_further(by_hand, plain, exact, ROUNDING)
+
+
+@pytest.mark.parametrize("lie", ["packed", "resumed", "end to end"])
+@pytest.mark.parametrize(
+    ("size", "width", "lengths"), [(16, 64, (531,)), (16, 64, (110, 0, 3, 216)), (1, 64, (77,)), (5, 16, (170,)), (16, 32, (65,))]
+)
+def test_read_outs_in_the_scan_are_no_further_from_float64(monkeypatch, size, width, lengths, lie):
+    even = lie == "end to end"
+    asked = problem("linear", size, width, 2 * (max(lengths),) if even else lengths, size * width, resumed=lie == "resumed", packed=not even)
+    exact, apart = answers(REFERENCE, torch.float64, *asked), answers(BACKEND, None, *asked)
+    monkeypatch.setattr(launch, "leaves_room", lambda programs: False)
+    at_once = answers(BACKEND, None, *asked)
+    assert not torch.equal(at_once["y"], apart["y"]), "the same kernels ran twice"
+    assert_no_further(at_once, apart, exact, ROUNDING)

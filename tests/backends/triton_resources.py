@@ -13,6 +13,7 @@ from triton.experimental.gluon.language import NVMMASharedLayout, bfloat16
 from ttt_triton import decode
 from ttt_triton.linear import gluon
 from ttt_triton.linear.launch import constants
+from ttt_triton.linear.open_sums import open_sums
 from ttt_triton.linear.readout import readout
 from ttt_triton.linear.readout_backward import readout_backward
 from ttt_triton.linear.reverse_scan import reverse_scan
@@ -38,13 +39,18 @@ def pointers(*more):
 
 def linear(arch):
     """Those of TTT-Linear."""
-    for kernel in (scan, readout, readout_backward, reverse_scan, training_backward):
+    for kernel in (scan, readout, open_sums, readout_backward, reverse_scan, training_backward):
         types = pointers("dW") if kernel is readout_backward else pointers()
         yield resources(kernel, arch, types, constants(kernel, torch.bfloat16, WIDTH, SIZE))
-    for kernel in (gluon.scan, gluon.reverse_scan):
-        # ℓ of these is float32.
-        found = resources(kernel, arch, pointers() | {"lr_ptr": "fp32"}, constants(kernel, torch.bfloat16, WIDTH, SIZE))
-        yield found | {"kernel": f"gluon {found['kernel']}"}
+    # ℓ of these is float32.
+    types = pointers() | {"lr_ptr": "fp32"}
+    for name, kernel, more in (
+        ("scan", gluon.scan, {"q_ptr": None, "y_ptr": None}),
+        ("scan with read-outs", gluon.scan, {}),
+        ("reverse_scan", gluon.reverse_scan, {}),
+    ):
+        found = resources(kernel, arch, types | more, constants(kernel, torch.bfloat16, WIDTH, SIZE))
+        yield found | {"kernel": f"gluon {name}"}
 
 
 def deep(arch):

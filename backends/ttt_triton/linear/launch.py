@@ -63,6 +63,11 @@ def constants(kernel: Any, dtype: torch.dtype, width: int, size: int, opening: b
     return {name: value for name, value in shape.items() if name in kernel.arg_names} | options
 
 
+def reads_out(scan: Launcher, q: Tensor, size: int, programs: int) -> bool:
+    """Whether ``scan`` reads out as well: where its registers suffice and so many programs leave too little of a GPU to ``readout`` beside them."""
+    return scan.kernel is gluon.scan and copied_by_16_bytes(q) and size <= 16 and q.shape[-1] <= 64 and not leaves_room(programs)
+
+
 def scans(size: int, k: Tensor, v: Tensor, lr: Tensor, opening: bool) -> tuple[Launcher, Launcher, Tensor]:
     """``scan``, ``reverse_scan`` and ℓ for them: laid out by hand where they can be, else those that anything can run."""
     width, shape = k.shape[-1], (k.dtype, k.shape[-1], size, opening)

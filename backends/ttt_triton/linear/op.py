@@ -8,7 +8,9 @@ from torch import Tensor
 from ..layout import saved_dtype
 from ..operators import operator
 from ..overlap import take_turns
-from .launch import Piece, launcher, pieces, scans
+from . import gluon
+from .launch import Piece, launcher, pieces, reads_out, scans
+from .open_sums import open_sums
 from .readout import readout
 
 
@@ -38,19 +40,26 @@ def forward(
     """(y, W, b, S_W, S_b) as ``linear`` says, and what the backward pass needs: G ``[N, H, D]``, and W, b at the starts of blocks."""
     outputs = y, W_end, b_end, S_W, S_b, G, Ws, bs = empty(q, W, b, total)
     (_, heads, width), size, rows = q.shape, scale.shape[0], W.shape[0]
-    inputs, sums = (scale, gamma, beta, start, length, phase, first), (S_W, S_b)
+    where = start, length, phase
+    inputs = scale, gamma, beta, *where, first
     scan, _, rates = scans(size, k, v, lr, opening_k is not None)
-    read_out = launcher(readout, q.dtype, width, size)
+    read_out, sum_up = (launcher(kernel, q.dtype, width, size) for kernel in (readout, open_sums))
+    at_once = reads_out(scan, q, size, rows * heads)
+    # The scan that is laid out by hand takes three arguments more.
+    asked = () if scan.kernel is not gluon.scan else (q, opening_q, y) if at_once else (None, None, None)
 
     def train(piece: Piece, _: None) -> None:
         given = (W_end, b_end) if piece.begin else (W, b)
-        ends = W_end, b_end, *sums, given[0].stride(0), given[1].stride(0)
-        scan[heads, rows](k, v, rates, opening_k, *given, *inputs, G, Ws, bs, *ends, longest, blocks, piece.begin, piece.blocks, heads, eps)
+        ends = W_end, b_end, S_W, S_b, given[0].stride(0), given[1].stride(0)
+        extent = longest, blocks, piece.begin, piece.blocks, heads
+        scan[heads, rows](k, v, rates, opening_k, *given, *inputs, G, Ws, bs, *ends, *asked, *extent, eps)
 
     def read(piece: Piece, _: None) -> None:
-        if piece.places:
-            extent = longest, blocks, piece.begin, piece.blocks, heads
-            read_out[heads, piece.places](q, k, lr, G, Ws, bs, opening_q, *inputs, row, y, *sums, *extent, eps)
+        extent = longest, blocks, piece.begin, piece.blocks, heads
+        if piece.places and not at_once:
+            read_out[heads, piece.places](q, k, lr, G, Ws, bs, opening_q, *inputs, row, y, *extent, eps)
+        if (start is not None or longest % size) and piece.begin + piece.blocks >= blocks:
+            sum_up[heads, rows](k, lr, G, *where, S_W, S_b, longest, heads)
 
     order = pieces(rows, heads, blocks, None if start is None else total)
     with torch.cuda.device_of(q):

@@ -28,8 +28,6 @@ def readout(
     first_ptr,
     row_ptr,
     y_ptr,
-    S_W_ptr,
-    S_b_ptr,
     longest,
     blocks,
     begin,
@@ -43,21 +41,18 @@ def readout(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One program for a head (axis 0) of a block (axis 1) of a piece: y of its tokens and, from a sequence's last block, the sums S_W, S_b.
+    """One program for a head (axis 0) of a block (axis 1) of a piece: y of its tokens.
 
     With M_ij the factor with which i reads j (docs/mathematics.md, equation 15):
 
         Z̄ = QW + b − (M diag(ℓ) ⊙ (QKᵀ + 1)) G        Y = Q + LN(Z̄)
-        S_W = Kᵀ diag(ℓ) G        S_b = 1ᵀ diag(ℓ) G        over the mini-batch that the sequence leaves open, if any
-
-    Shapes as in ``scan``; q, y ``[N, H, D]``, S_W ``[R, H, D, D]``, S_b ``[R, H, D]``.
+    Shapes as in ``scan``; q, y ``[N, H, D]``.
     """
     head = tl.program_id(0)
     place = among_all(tl.program_id(1), blocks, begin, part, first_ptr)
     row, n = block_of(place, blocks, first_ptr, row_ptr)
     start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)
-    count = tl.cdiv(phase + length, R // K * K)
-    if n >= count:
+    if n >= tl.cdiv(phase + length, R // K * K):
         return
     d = tl.arange(0, D_PAD)
     real = (d < D)[None, :]
@@ -86,12 +81,3 @@ def readout(
     beta = tl.load(beta_ptr + head * D + vector, real, 0.0)
     y = q.to(tl.float32) + gamma * (z * rstd(z, D, eps)) + beta
     tl.store(y_ptr + token * D + tile, y, inside)
-
-    # Triton 3.6 fails to compile a branch that K = 1 never takes.
-    if K > 1:
-        whole = (phase + length) // K * K
-        if (n == count - 1) & (whole < phase + length):
-            left = tl.where(n * (R // K * K) + i >= whole, lr, 0.0)[:, None] * G.to(tl.float32)
-            end = row.to(tl.int64) * H + head
-            tl.store(S_W_ptr + end * D * D + matrix, dot(tl.trans(k), left, DOT, PRECISION), square)
-            tl.store(S_b_ptr + end * D + vector, tl.sum(left, 0)[None, :], real)

@@ -117,6 +117,6 @@ def scan(
     end = row.to(tl.int64) * H + head
     tl.store(W_end_ptr + end * D * D + matrix, W + W_mean[:, None], square)
     tl.store(b_end_ptr + end * D + across, b + b_mean[:, None], top)
-    # ``readout`` knows better where a mini-batch is left open.
+    # ``open_sums`` comes after this where a mini-batch may be left open.
     tl.store(S_W_ptr + end * D * D + matrix, tl.zeros_like(W), square)
     tl.store(S_b_ptr + end * D + across, tl.zeros_like(b), top)

@@ -1,4 +1,4 @@
-"""The sequential part of the forward pass, as ``linear.scan`` for bfloat16, a mini-batch a step."""
+"""The sequential part of the forward pass, as ``linear.scan`` for bfloat16, a mini-batch a step, and read-outs on the way if asked for."""
 
 # pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
 # pyright: reportOperatorIssue=false
@@ -28,19 +28,24 @@ from .layouts import (
     tokens,
     upright,
 )
+from .readout import answered, asked, factors, put
 
 
 @gluon.jit
-def room(R: gl.constexpr, D: gl.constexpr):
-    """Shared memory for k, v and ℓ of two mini-batches."""
+def room(q_ptr, R: gl.constexpr, D: gl.constexpr):
+    """Shared memory for k, v, ℓ and, if asked for, q of two mini-batches."""
     W: gl.constexpr = D // 16
     k, v = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W)), gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
-    return k, v, gl.allocate_shared_memory(gl.float32, [2, R], shared_numbers())
+    rates = gl.allocate_shared_memory(gl.float32, [2, R], shared_numbers())
+    rooms = k, v, rates
+    if q_ptr is not None:
+        rooms = k, v, rates, gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
+    return rooms
 
 
 @gluon.jit
-def fetch(n, room, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K: gl.constexpr, D: gl.constexpr, R: gl.constexpr):
-    """Begin to copy k, v and ℓ of mini-batch n, 0 where there is no token."""
+def fetch(n, room, q_ptr, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K: gl.constexpr, D: gl.constexpr, R: gl.constexpr):
+    """Begin to copy k, v, ℓ and q of mini-batch n, 0 where there is no token."""
     W: gl.constexpr = D // 16
     i, d = gl.arange(0, R, gl.SliceLayout(1, copied(W))), gl.arange(0, D, gl.SliceLayout(0, copied(W)))
     j = gl.arange(0, R, copied_numbers(W))
@@ -50,6 +55,8 @@ def fetch(n, room, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K: gl.co
     async_copy.async_copy_global_to_shared(room[0].index(n // 2 % 2), k_ptr + at, valid)
     async_copy.async_copy_global_to_shared(room[1].index(n // 2 % 2), v_ptr + at, valid)
     async_copy.async_copy_global_to_shared(room[2].index(n // 2 % 2), lr_ptr + token + j * H, (j < K) & (place + j >= 0) & (place + j < length))
+    if q_ptr is not None:
+        async_copy.async_copy_global_to_shared(room[3].index(n // 2 % 2), q_ptr + at, valid)
     async_copy.commit_group()
 
 
@@ -68,14 +75,21 @@ def step(
     weights,
     b,
     inputs,
+    answer,
     here,
     there,
     four,
     two,
+    out,
+    out_before,
     gamma,
     beta,
     last,
     squares,
+    factor,
+    q_ptr,
+    opening_q_ptr,
+    y_ptr,
     k_ptr,
     v_ptr,
     lr_ptr,
@@ -92,7 +106,7 @@ def step(
     D: gl.constexpr,
     R: gl.constexpr,
 ):
-    """Mini-batch n: store its G and return (W, b, the next one's inputs).
+    """Mini-batch n: store its G, and y of the one before, and return (W, b, the next one's inputs, what y waits for).
 
     ``here`` is where every second mini-batch waits, this one's kind, and ``there`` where the others do: so that one barrier, between the shares of
     the sums and their sums, is enough for everything that warps tell each other.
@@ -102,24 +116,36 @@ def step(
     tile = i[:, None] * (H * D) + d[None, :]
     place = n * K + i - phase
     inside = (i < K) & (place >= 0) & (place < length)
+    token = (start + n * K - phase).to(gl.int64) * H * D + head * D
     square = gamma * gamma
     left, right, u, lr = inputs
     z = mma_v2(left, right_operand(weights, W), b)
+    opening, slot = (inside & (n == 0))[:, None], row.to(gl.int64) * K * H * D + head * D
     if opening_ptr is not None:
-        opening = (inside & (n == 0))[:, None]
-        z = gl.where(opening, gl.load(opening_ptr + row.to(gl.int64) * K * H * D + head * D + tile, opening, 0.0), z)
+        z = gl.where(opening, gl.load(opening_ptr + slot + tile, opening, 0.0), z)
     share_four(four, z, square * z, z * z, square * z * z, W)
     share_two(two, u * z, u, W)
+    waiting = ()
+    if q_ptr is not None:
+        at = n // 2 % 2
+        q, read, seen = asked(here[3].index(at), here[0].index(at), here[2].index(at), weights, b, factor, W)
+        if opening_q_ptr is not None:
+            read = gl.where(opening, gl.load(opening_q_ptr + slot + tile, opening, 0.0), read)
+        waiting = q, read, seen
     async_copy.wait_group(2)
     whole, bent, power, curved = sum_four(four, W)
     along, offset = sum_two(two, W)
     following = fetched(n + 1, there, gamma, beta, W)
-    fetch(n + 4, here, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
+    fetch(n + 4, here, q_ptr, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
     G = gradient_from(whole, bent, power, curved, along, offset, z, u, square, squares, D, eps)
-    gl.store(G_ptr + (start + n * K - phase).to(gl.int64) * H * D + head * D + tile, G.to(gl.bfloat16), inside[:, None])
+    gl.store(G_ptr + token + tile, G.to(gl.bfloat16), inside[:, None])
+    if q_ptr is not None:
+        before = (i < K) & (place >= K) & (place < length + K)
+        put(answer, out_before, y_ptr + token - K * H * D + tile, before[:, None], gamma, beta, D, eps)
+        answer = answered(waiting, G, out, W)
     across, turned = operands(gl.where(inside & ((n + 1) * K <= phase + length), -last * lr, 0.0)[:, None] * G, W)
     ones = gl.full([R, R], 1.0, gl.bfloat16, gl.DotOperandLayout(0, tokens(W), 2))
-    return mma_v2(turned, right, weights), mma_v2(ones, across, b), following
+    return mma_v2(turned, right, weights), mma_v2(ones, across, b), following, answer
 
 
 @gluon.jit
@@ -158,6 +184,9 @@ def scan(
     S_b_ptr,
     W_stride,
     b_stride,
+    q_ptr,
+    opening_q_ptr,
+    y_ptr,
     longest,
     blocks,
     begin,
@@ -175,8 +204,11 @@ def scan(
 
         Z = XW + b        G = LN*(Z; X + LN(Z) − V)        W ← W − s_{K−1} Xᵀ diag(ℓ) G        b ← b − s_{K−1} 1ᵀ diag(ℓ) G
 
-    Arguments are those of ``linear.scan``; D is 16, 32, 64 or 128, R is K but 16 at the least, BLOCK the mini-batches of a block, an even number;
-    tokens, G and Ws are bfloat16, ℓ is float32. See ``linear.tiles.loss_gradient`` for G and for why the mean of a centred row is summed.
+    Where q is given, y of the tokens, too, as ``linear.readout`` says (``begin`` is 0 then and K at most 16). A mini-batch's read-outs have the
+    weights that its training rows have; the sums of their LayerNorm pass the barrier of the next mini-batch.
+
+    Other arguments are those of ``linear.scan``; D is 16, 32, 64 or 128, R is K but 16 at the least, BLOCK the mini-batches of a block, an even
+    number; tokens, G and Ws are bfloat16, ℓ is float32. See ``linear.tiles.loss_gradient`` for G and for why the mean of a centred row is summed.
     """
     W: gl.constexpr = D // 16
     gl.static_assert(gl.num_warps() == W)
@@ -184,12 +216,13 @@ def scan(
     start, length, phase, first = row * longest, longest, 0, row * blocks
     if start_ptr is not None:
         start, length, phase, first = gl.load(start_ptr + row), gl.load(length_ptr + row), gl.load(phase_ptr + row), gl.load(first_ptr + row)
-    even, odd = room(R, D), room(R, D)
+    even, odd = room(q_ptr, R, D), room(q_ptr, R, D)
     even_four, odd_four, even_two, odd_two = shared_four(R, W), shared_four(R, W), shared_two(R, W), shared_two(R, W)
-    fetch(begin * BLOCK + 0, even, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
-    fetch(begin * BLOCK + 1, odd, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
-    fetch(begin * BLOCK + 2, even, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
-    fetch(begin * BLOCK + 3, odd, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
+    even_out, odd_out = shared_two(R, W), shared_two(R, W)
+    fetch(begin * BLOCK + 0, even, q_ptr, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
+    fetch(begin * BLOCK + 1, odd, q_ptr, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
+    fetch(begin * BLOCK + 2, even, q_ptr, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
+    fetch(begin * BLOCK + 3, odd, q_ptr, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
 
     e, c = gl.arange(0, D, gl.SliceLayout(1, maps(W))), gl.arange(0, D, gl.SliceLayout(0, maps(W)))
     i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
@@ -207,24 +240,31 @@ def scan(
     last = gl.load(scale_ptr + K - 1)
     async_copy.wait_group(3)
     inputs = fetched(begin * BLOCK, even, gamma, beta, W)
+    factor, answer = (), ()
+    if q_ptr is not None:
+        # Before the first mini-batch there is none to answer.
+        factor, answer = factors(scale_ptr, K, R, W), (gl.zeros([R, D], gl.bfloat16, tokens(W)), gl.zeros([R, D], gl.float32, tokens(W)))
 
     for n in range(begin * BLOCK, gl.minimum(gl.cdiv(phase + length, K), (begin + part) * BLOCK), 2):
         if n % BLOCK == 0:
             keep(weights, b, first + n // BLOCK, Ws_ptr, bs_ptr, head, H, D, R)
-        weights, b, inputs = step(
-            *(n, weights, b, inputs, even, odd, even_four, even_two, gamma, beta, last, squares),
-            *(k_ptr, v_ptr, lr_ptr, opening_ptr, G_ptr, start, length, phase, row, head, H, eps, K, D, R),
+        weights, b, inputs, answer = step(
+            *(n, weights, b, inputs, answer, even, odd, even_four, even_two, even_out, odd_out, gamma, beta, last, squares, factor),
+            *(q_ptr, opening_q_ptr, y_ptr, k_ptr, v_ptr, lr_ptr, opening_ptr, G_ptr, start, length, phase, row, head, H, eps, K, D, R),
         )
         # After an odd number of mini-batches comes one without tokens, which changes nothing.
-        weights, b, inputs = step(
-            *(n + 1, weights, b, inputs, odd, even, odd_four, odd_two, gamma, beta, last, squares),
-            *(k_ptr, v_ptr, lr_ptr, None, G_ptr, start, length, phase, row, head, H, eps, K, D, R),
+        weights, b, inputs, answer = step(
+            *(n + 1, weights, b, inputs, answer, odd, even, odd_four, odd_two, odd_out, even_out, gamma, beta, last, squares, factor),
+            *(q_ptr, None, y_ptr, k_ptr, v_ptr, lr_ptr, None, G_ptr, start, length, phase, row, head, H, eps, K, D, R),
         )
     async_copy.wait_group(0)
+    if q_ptr is not None:
+        place = (gl.cdiv(phase + length, K) - 1) // 2 * 2 * K + K + i - phase
+        at = (start + place).to(gl.int64)[:, None] * H * D + head * D + d[None, :]
+        put(answer, odd_out, y_ptr + at, ((i < K) & (place >= 0) & (place < length))[:, None], gamma, beta, D, eps)
 
     end = row.to(gl.int64) * H + head
     gl.store(W_end_ptr + end * D * D + matrix, weights + W_mean)
     gl.store(b_end_ptr + end * D + vector, b + b_mean, top)
-    # ``readout`` knows better where a mini-batch is left open.
     gl.store(S_W_ptr + end * D * D + matrix, gl.zeros_like(weights))
     gl.store(S_b_ptr + end * D + vector, gl.zeros_like(b), top)
