@@ -38,8 +38,8 @@ def inner(
     Raises ``Unsupported`` for float64 anywhere, for tensors on the CPU unless Triton interprets, for gradients through decoding, and for D and K
     whose matrices do not fit the shared memory of this GPU.
     """
-    check_tensors((*params.values(), q, k, v, lr, *leaves(None if state is None else state[:2])))
     check_device(q, {"params": params, "state": state, "k": k, "v": v, "lr": lr, "mask": mask, "cu_seqlens": cu_seqlens})
+    check_tensors((*params.values(), q, k, v, lr, *leaves(None if state is None else state[:2])))
     run = decode if form == "decode" else dual
     try:
         return run(spec, params, q, k, v, lr, state=state, mask=mask, cu_seqlens=cu_seqlens)

@@ -13,6 +13,7 @@ from .claims import check_dual
 from .layout import Layout, packed, padded_rows, tile
 from .linear import linear
 from .mlp import mlp
+from .scale import scales
 
 
 def dual(
@@ -43,7 +44,7 @@ def dual(
     else:
         layout = Layout.even(block, rows, longest)
     params = {name: value.float().contiguous() for name, value in params.items()}
-    learned = spec.update_rule.scale(spec, params), params["norm_weight"], params["norm_bias"]
+    learned = scales(spec, params), params["norm_weight"], params["norm_bias"]
     names = list(spec.inner_model.weight_shapes(spec.heads, spec.head_dim))
     if state is None:
         weights, sums = [params[name].expand(layout.rows, *params[name].shape) for name in names], None
