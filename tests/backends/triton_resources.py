@@ -37,6 +37,11 @@ def pointers(*more):
     return {f"{name}_ptr": "bf16" for name in (*NARROW, *more)} | {f"{name}_ptr": None for name in ABSENT}
 
 
+def described(boxes):
+    """Types of descriptors of bfloat16, from their boxes."""
+    return {name: f"tensordesc<bf16{box},{NVMMASharedLayout.get_default_for(box, bfloat16)!r}>" for name, box in boxes.items()}
+
+
 def linear(arch):
     """Those of TTT-Linear."""
     for kernel in (scan, readout, open_sums, readout_backward, reverse_scan, training_backward):
@@ -71,14 +76,18 @@ def deep(arch):
         found = resources(kernel, arch, types, launch.constants(kernel, narrow, WIDTH // 2, 2 * WIDTH, SIZE))
         yield found | {"kernel": f"mlp {found['kernel']}, D = 32"}
     types |= {"lr_ptr": "fp32"}
-    for when, kept in (("forward", None), ("backward", "bf16")):
-        found = resources(launch.gluon.scan, arch, types | {"W2s_ptr": kept}, launch.constants(launch.gluon.scan, narrow, WIDTH, 4 * WIDTH, SIZE))
-        yield found | {"kernel": f"mlp gluon scan, {when}"}
+    tile, line, weights = [4 * WIDTH, SIZE], [SIZE, WIDTH], [4 * WIDTH, WIDTH]
+    for hopper in (False, True) if arch >= 90 else (False,):
+        boxes = {"X2_to": tile, "G1_to": tile, "G2_to": line, "Ws_to": weights, "W2s_to": weights}
+        results = described(boxes) if hopper else dict.fromkeys(boxes, "*bf16")
+        for when, kept in (("forward", {"W2s_to": None}), ("backward", {})):
+            kernel = launch.gluon.scan
+            found = resources(kernel, arch, types | results | kept, launch.constants(kernel, narrow, WIDTH, 4 * WIDTH, SIZE))
+            yield found | {"kernel": f"mlp gluon scan, {when}{', described' if hopper else ''}"}
     if arch >= 90:
-        boxes = {"hiddens": [4, 4 * WIDTH, SIZE], "lines": [4, SIZE, WIDTH], "X2": [4 * WIDTH, SIZE], "W2s": [4 * WIDTH, WIDTH]}
-        described = {name: f"tensordesc<bf16{box},{NVMMASharedLayout.get_default_for(box, bfloat16)!r}>" for name, box in boxes.items()}
         kernel = launch.gluon.reverse_scan
-        found = resources(kernel, arch, types | described, launch.constants(kernel, narrow, WIDTH, 4 * WIDTH, SIZE))
+        boxes = described({"hiddens": [4, *tile], "lines": [4, *line], "X2": tile, "W2s": weights})
+        found = resources(kernel, arch, types | boxes, launch.constants(kernel, narrow, WIDTH, 4 * WIDTH, SIZE))
         yield found | {"kernel": "mlp gluon reverse_scan"}
 
 

@@ -13,7 +13,7 @@ from ..layout import INTERPRETED, copied_by_16_bytes, operands, padded, parallel
 from ..overlap import PROGRAMS, leaves_room
 from . import gluon
 from .reverse_scan import reverse_scan
-from .room import Reversed
+from .room import Reversed, Scanned
 from .scan import scan
 
 SEQUENTIAL = (scan, reverse_scan)
@@ -69,8 +69,20 @@ def scans(size: int, hidden: int, k: Tensor, v: Tensor, lr: Tensor) -> tuple[Lau
     shape = k.dtype, k.shape[-1], hidden, size
     if not (copied_by_16_bytes(k, v) and gluon.suits(size, k.shape[-1], hidden)):
         return launcher(scan, *shape), launcher(reverse_scan, *shape), lr
-    copies = size == 16 and torch.cuda.get_device_capability(k.device) >= (9, 0)
-    return launcher(gluon.scan, *shape), launcher(gluon.reverse_scan if copies else reverse_scan, *shape), lr.float()
+    return launcher(gluon.scan, *shape), launcher(gluon.reverse_scan if copies(size, k.device) else reverse_scan, *shape), lr.float()
+
+
+def copies(size: int, device: torch.device) -> bool:
+    """Whether a GPU copies tiles of K = ``size`` tokens by itself."""
+    return size == 16 and torch.cuda.get_device_capability(device) >= (9, 0)
+
+
+def written(scan: Launcher, room: Scanned, W2s: Tensor | None = None) -> tuple[Any, ...]:
+    """Where a ``scan`` writes what it finds of a piece, as it takes it."""
+    if scan.kernel is not gluon.scan or not copies(scan.options["K"], room.X2.device):
+        return *room, W2s
+    X2, G1, G2, Ws, W2s_to = gluon.destinations(room.X2, room.G1, room.G2, room.Ws, W2s)
+    return X2, G1, G2, Ws, room.bs, W2s_to
 
 
 def tiles(reverse: Launcher, room: Reversed) -> tuple[Any, ...]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 
 from ..layout import saved_dtype, tile
 from ..operators import operator
 from ..overlap import take_turns
-from .launch import Piece, borders, launcher, pieces, scans, turns
+from .launch import Piece, borders, launcher, pieces, scans, turns, written
 from .readout import readout
 from .room import Scanned
 from .sums import open_sums
@@ -16,6 +18,13 @@ from .sums import open_sums
 Results = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 JOINED = 4
 """Pieces of the backward pass that are one piece forward, where a token needs less room."""
+
+
+class Room(NamedTuple):
+    """Of one piece, and as ``scan`` writes there."""
+
+    scanned: Scanned
+    written: tuple[Any, ...]
 
 
 @operator("mlp")
@@ -52,15 +61,15 @@ def forward(
     scan, _, rates = scans(size, hidden, k, v, lr)
     read_out, sum_up = (launcher(kernel, q.dtype, width, hidden, size) for kernel in (readout, open_sums))
 
-    def train(piece: Piece, room: Scanned) -> None:
+    def train(piece: Piece, room: Room) -> None:
         given = [x[piece.top :] for x in (ends if piece.number else (W1, b1, W2, b2))]
         scan[heads, piece.rows](
-            *(k, v, rates, given[0], given[1], given[2], given[3], scale, gamma, beta, *where, *room, None, *ends),
+            *(k, v, rates, given[0], given[1], given[2], given[3], scale, gamma, beta, *where, *room.written, *ends),
             *(given[0].stride(0), given[1].stride(0), given[2].stride(0), given[3].stride(0), *piece.extent(longest, heads), eps),
         )
 
-    def read(piece: Piece, room: Scanned) -> None:
-        X2, G1, G2, Ws, bs = room
+    def read(piece: Piece, room: Room) -> None:
+        X2, G1, G2, Ws, bs = room.scanned
         top, count, _, _, places, _, number, last = piece
         extent = piece.extent(longest, heads)
         if places:
@@ -74,8 +83,9 @@ def forward(
         if last:
             sum_up[heads, count](k, lr, X2, G1, G2, *where, S_W1, S_b1, S_W2, S_b2, *extent)
 
+    rooms = [Scanned.of(max(most, 1), q, W1, block) for _ in range(abreast)]
     with torch.cuda.device_of(q):
-        take_turns(order, [Scanned.of(most, q, W1, block) for _ in range(abreast)], train, read)
+        take_turns(order, [Room(room, written(scan, room)) for room in rooms], train, read)
     return results
 
 

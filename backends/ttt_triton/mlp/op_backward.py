@@ -8,7 +8,7 @@ from torch import Tensor
 from ..layout import tile
 from ..operators import operator
 from ..overlap import take_turns
-from .launch import Piece, launcher, pieces, scans, tiles, turns
+from .launch import Piece, launcher, pieces, scans, tiles, turns, written
 from .readout_backward import readout_backward
 from .readout_norm import readout_norm
 from .room import Reversed
@@ -67,7 +67,7 @@ def backward(
     others = slopes, readout_norm, readout_backward, open_sums_backward, training_backward
     differentiate, norm_back, read_back, sum_back, train_back = (launcher(kernel, q.dtype, width, hidden, size) for kernel in others)
     rooms = [Reversed.of(max(most, 1), q, W1, block, size) for _ in range(abreast)]
-    rooms = [room._replace(tiles=tiles(reverse_scan, room)) for room in rooms]
+    rooms = [room._replace(written=written(scan, room.scanned, room.W2s), tiles=tiles(reverse_scan, room)) for room in rooms]
 
     def parts(piece: Piece) -> tuple[Tensor, Tensor, Tensor]:
         places = slice(piece.before, piece.before + piece.places)
@@ -78,7 +78,7 @@ def backward(
         if piece.number:
             given = [x.unflatten(0, (rows, -1))[piece.top :, piece.number - 1] for x in (W1_kept, b1_kept, W2_kept, b2_kept)]
         scan[heads, piece.rows](
-            *(k, v, rates, given[0], given[1], given[2], given[3], scale, gamma, beta, *where, *room.scanned, room.W2s, None, None, None, None),
+            *(k, v, rates, given[0], given[1], given[2], given[3], scale, gamma, beta, *where, *room.written, None, None, None, None),
             *(given[0].stride(0), given[1].stride(0), given[2].stride(0), given[3].stride(0), *piece.extent(longest, heads), eps),
         )
 

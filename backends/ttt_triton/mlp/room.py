@@ -47,13 +47,15 @@ class Reversed(NamedTuple):
     ls: Tensor
     gated: Tensor
     between: tuple[Tensor, Tensor, Tensor]
+    written: tuple[Any, ...] = ()
     tiles: tuple[Any, ...] = ()
 
     @classmethod
     def of(cls, places: int, q: Tensor, W1: Tensor, block: int, size: int) -> Reversed:
         """Of ``places`` blocks of ``block`` tokens, in mini-batches of K = ``size``.
 
-        σ′, ΔG₁, ΔX₂ and H̄ ⊙ σ″ are one tensor, and G₂, ΔG₂, Ẑ and F: ``reverse_scan`` copies them at once, described by ``tiles``.
+        σ′, ΔG₁, ΔX₂ and H̄ ⊙ σ″ are one tensor, and G₂, ΔG₂, Ẑ and F: ``reverse_scan`` copies them at once, described by ``tiles``. ``scan`` writes to
+        ``written``.
         """
         _, heads, width, hidden = W1.shape
         lines = q.new_empty((4, places, heads, block, width), dtype=saved_dtype(q.dtype))

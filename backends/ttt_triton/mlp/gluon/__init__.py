@@ -2,6 +2,7 @@
 
 from .reverse_scan import described as described
 from .reverse_scan import reverse_scan as reverse_scan
+from .scan import destinations as destinations
 from .scan import scan as scan
 
 

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import triton.experimental.gluon.language as gl
+from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
+from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, tma
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from ...linear.gluon.gradient import gradient_from
 from ...linear.gluon.layouts import copied_numbers, maps, shared_numbers, tokens, turned
@@ -25,11 +28,22 @@ from .layouts import (
     rows,
     shares,
     swizzled,
+    synchronize,
     turned_from_float,
     whole,
 )
 
 AHEAD = gl.constexpr(3)
+
+
+def destinations(X2: Tensor, G1: Tensor, G2: Tensor, Ws: Tensor, W2s: Tensor | None) -> tuple[TensorDescriptor | None, ...]:
+    """``scan``'s results: of a mini-batch two ``[E, K]``, one ``[K, D]`` and one ``[E, D]`` are stored at once, of a block two ``[E, D]``."""
+    E, D = Ws.shape[-2:]
+    boxes = (X2, [E, 16]), (G1, [E, 16]), (G2, [16, D]), (Ws, [E, D]), (W2s, [E, D])
+    layouts = [gl.NVMMASharedLayout.get_default_for(box, gl.bfloat16) for _, box in boxes]
+    return tuple(
+        x if x is None else TensorDescriptor.from_tensor(x.flatten(0, -2), box, layout) for (x, box), layout in zip(boxes, layouts, strict=True)
+    )
 
 
 @gluon.jit
@@ -104,12 +118,12 @@ def scan(
     start_ptr,
     length_ptr,
     first_ptr,
-    X2_ptr,
-    G1_ptr,
-    G2_ptr,
-    Ws_ptr,
+    X2_to,
+    G1_to,
+    G2_to,
+    Ws_to,
     bs_ptr,
-    W2s_ptr,
+    W2s_to,
     W1_end_ptr,
     b1_end_ptr,
     W2_end_ptr,
@@ -132,6 +146,10 @@ def scan(
 
     Arguments and equations are those of ``mlp.scan``; D is 16, 32 or 64, E = 4D, K at most 16, BLOCK the mini-batches of a block; tokens, X₂, G and
     Ws are bfloat16, ℓ is float32. A mini-batch passes two barriers: after its shares of X₂W₂, and after G₂.
+
+    What ends in ``_to`` is a tensor, or with K = 16 on Hopper a descriptor (``destinations``). X₂, G₁, G₂ and W₂ then lie in shared memory, in rooms
+    for even and for odd mini-batches, where products find them the right way round, and the GPU stores them from there: G₁ after the first barrier of
+    the next mini-batch, the others after the second, before which those of the mini-batch before are waited for.
     """
     W: gl.constexpr = D // 8
     E: gl.constexpr = 4 * D
@@ -147,7 +165,13 @@ def scan(
     rates = gl.allocate_shared_memory(gl.float32, [AHEAD + 1, R], shared_numbers())
     parts = gl.allocate_shared_memory(gl.float32, [W, R, D], gl.SwizzledSharedLayout(4, 1, min(8, 2 * W), [2, 1, 0]))
     offset = gl.allocate_shared_memory(gl.float32, [R, D], gl.SwizzledSharedLayout(4, 1, min(8, 2 * W), [1, 0]))
-    plain = gl.allocate_shared_memory(gl.bfloat16, [R, D], swizzled(W))
+    described: gl.constexpr = isinstance(X2_to, tma.tensor_descriptor)
+    plain = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], G2_to.layout if described else swizzled(W))
+    if described:
+        X2_room = gl.allocate_shared_memory(gl.bfloat16, [2, E, R], X2_to.layout)
+        G1_room = gl.allocate_shared_memory(gl.bfloat16, [2, E, R], G1_to.layout)
+        Ws_room = gl.allocate_shared_memory(gl.bfloat16, [2, E, D], Ws_to.layout)
+        W2_room = gl.allocate_shared_memory(gl.bfloat16, [2, E, D], Ws_to.layout)
     gated = gl.allocate_shared_memory(gl.bfloat16, [R, D], swizzled(W))
     gated_x = gl.allocate_shared_memory(gl.bfloat16, [R, D], swizzled(W))
     room = ks, vs, rates
@@ -176,55 +200,95 @@ def scan(
     async_copy.wait_group(AHEAD - 1)
     left, x, u, lr, lr_across = fetched(0, room, gamma, beta, W)
 
+    # Where G₁ of the mini-batch before belongs: of the first one nowhere, and so nothing is stored.
+    before, before_at = -E, 0
     flat = gl.arange(0, E, gl.SliceLayout(1, copied(W)))[:, None] * D + gl.arange(0, D, gl.SliceLayout(0, copied(W)))[None, :]
 
     count = gl.cdiv(length, K)
     for n in range(gl.cdiv(count, BLOCK)):
+        spot = (first + n) * H + head
         place = (first + n).to(gl.int64) * H + head
-        gl.store(Ws_ptr + place * 2 * D * E + flat, gl.convert_layout(by_column(W1.to(gl.bfloat16), W), copied(W)))
-        gl.store(Ws_ptr + place * 2 * D * E + D * E + flat, gl.convert_layout(turned_from_float(W2), copied(W)))
+        if described:
+            Ws_room.index(0).store(by_column(W1.to(gl.bfloat16), W))
+            Ws_room.index(1).permute([1, 0]).store(W2.to(gl.bfloat16))
+            fence_async_shared()
+            synchronize()
+            tma.async_copy_shared_to_global(Ws_to, [spot * 2 * E, 0], Ws_room.index(0))
+            tma.async_copy_shared_to_global(Ws_to, [spot * 2 * E + E, 0], Ws_room.index(1))
+        else:
+            gl.store(Ws_to + place * 2 * D * E + flat, gl.convert_layout(by_column(W1.to(gl.bfloat16), W), copied(W)))
+            gl.store(Ws_to + place * 2 * D * E + D * E + flat, gl.convert_layout(turned_from_float(W2), copied(W)))
         gl.store(bs_ptr + place * (E + D) + wide, whole(b1, W), i == 0)
         gl.store(bs_ptr + place * (E + D) + E + narrow, b2, i == 0)
         for c in range(n * BLOCK, gl.minimum((n + 1) * BLOCK, count)):
-            at = (c - n * BLOCK) * K
+            at, slot = (c - n * BLOCK) * K, c % 2
             step = gl.where(length >= (c + 1) * K, -last, 0.0)
             X2, slope = gelu(mma_v2(left, first_operand(W1, W), whole(b1, W)))
             X2 = X2.to(gl.bfloat16)
+            if described:
+                # For G₁ of the mini-batch before: nothing is being written now that this would wait for.
+                fence_async_shared()
             parts.store(mma_v2(left_by_warp(X2, W), right_by_warp(W2.to(gl.bfloat16), W), gl.zeros([W, R, D], gl.float32, shares(W))))
             offset.store(b2)
-            across = turned(X2)
-            hid, tok = (
-                gl.arange(0, E, gl.SliceLayout(1, across.type.layout))[:, None],
-                gl.arange(0, R, gl.SliceLayout(0, across.type.layout))[None, :],
-            )
-            written = place * (BLOCK * K) * E + at + hid * (BLOCK * K) + tok
-            gl.store(X2_ptr + written, across, tok < K)
+            if not described:
+                across = turned(X2)
+                hid = gl.arange(0, E, gl.SliceLayout(1, across.type.layout))[:, None]
+                tok = gl.arange(0, R, gl.SliceLayout(0, across.type.layout))[None, :]
+                written = place * (BLOCK * K) * E + at + hid * (BLOCK * K) + tok
+                gl.store(X2_to + written, across, tok < K)
             async_copy.wait_group(AHEAD - 2)
 
             z = gl.sum(parts.load(gathered(W)), 0) + offset.load(rows(W))
+            fetch(c + AHEAD, room, k_ptr, v_ptr, lr_ptr, start, length, head, H, K, D)
+            if described:
+                tma.async_copy_shared_to_global(G1_to, [before, before_at], G1_room.index(1 - slot))
+                before, before_at = spot * E, at
+                X2_room.index(slot).permute([1, 0]).store(X2)
+                W2_room.index(slot).permute([1, 0]).store(W2.to(gl.bfloat16))
             G2 = loss_gradient(z, u, gamma, squares, D, eps)
-            gl.store(G2_ptr + (place * (BLOCK * K) + at) * D + j[:, None] * D + d[None, :], G2.to(gl.bfloat16), (j < K)[:, None])
-            plain.store(G2.to(gl.bfloat16))
+            plain.index(slot).store(G2.to(gl.bfloat16))
             gated.store((G2 * (step * lr)[:, None]).to(gl.bfloat16))
             gated_x.store((x.to(gl.float32) * (step * lr)[:, None]).to(gl.bfloat16))
             weight = (gl.full([R, R], 1.0, gl.float32, gl.DotOperandLayout(0, tokens(W), 2)) * (step * lr_across)[None, :]).to(gl.bfloat16)
-            fetch(c + AHEAD, room, k_ptr, v_ptr, lr_ptr, start, length, head, H, K, D)
+            if described:
+                fence_async_shared()
+                tma.store_wait(1)
+                tma.async_copy_shared_to_global(X2_to, [spot * E, at], X2_room.index(slot))
+                tma.async_copy_shared_to_global(G2_to, [spot * (BLOCK * K) + at, 0], plain.index(slot))
+                if W2s_to is not None:
+                    tma.async_copy_shared_to_global(W2s_to, [(spot * BLOCK + c - n * BLOCK) * E, 0], W2_room.index(slot))
+                W2_right = W2_room.index(slot).permute([1, 0]).load(gl.DotOperandLayout(1, tokens(W), 2))
+            else:
+                gl.store(G2_to + (place * (BLOCK * K) + at) * D + j[:, None] * D + d[None, :], G2.to(gl.bfloat16), (j < K)[:, None])
+                upright = turned_from_float(W2)
+                if W2s_to is not None:
+                    gl.store(W2s_to + (place * BLOCK + c - n * BLOCK) * D * E + flat, gl.convert_layout(upright, copied(W)))
+                W2_right = right_operand(upright, W)
 
-            upright = turned_from_float(W2)
-            if W2s_ptr is not None:
-                gl.store(W2s_ptr + (place * BLOCK + c - n * BLOCK) * D * E + flat, gl.convert_layout(upright, copied(W)))
-            G1 = mma_v2(plain.load(gl.DotOperandLayout(0, tokens(W), 2)), right_operand(upright, W), gl.zeros([R, E], gl.float32, tokens(W)))
-            G1 = turned((G1 * slope).to(gl.bfloat16))
-            gl.store(G1_ptr + written, G1, tok < K)
+            G1 = mma_v2(plain.index(slot).load(gl.DotOperandLayout(0, tokens(W), 2)), W2_right, gl.zeros([R, E], gl.float32, tokens(W)))
+            G1 = (G1 * slope).to(gl.bfloat16)
+            if described:
+                G1_room.index(slot).permute([1, 0]).store(G1)
+                X2_right = X2_room.index(slot).permute([1, 0]).load(gl.DotOperandLayout(1, tokens(W), 2))
+                G1 = turned(G1)
+            else:
+                X2_right, G1 = right_operand(across, W), turned(G1)
+                gl.store(G1_to + written, G1, tok < K)
             W1 = mma_v2(left_operand(G1, W), gated_x.load(gl.DotOperandLayout(1, maps(W), 2)), W1)
             b1 = half(mma_v2(weight, right_operand(G1, W), whole(b1, W)))
-            W2 = mma_v2(gated.permute([1, 0]).load(gl.DotOperandLayout(0, tokens(W), 2)), right_operand(across, W), W2)
+            W2 = mma_v2(gated.permute([1, 0]).load(gl.DotOperandLayout(0, tokens(W), 2)), X2_right, W2)
             b2 = mma_v2(ones, gated.load(gl.DotOperandLayout(1, tokens(W), 2)), b2)
             left, x, u, lr, lr_across = fetched(c + 1, room, gamma, beta, W)
     async_copy.wait_group(0)
+    if described:
+        fence_async_shared()
+        synchronize()
+        tma.async_copy_shared_to_global(G1_to, [before, before_at], G1_room.index((count + 1) % 2))
 
     if W1_end_ptr is not None:
         gl.store(W1_end_ptr + end * D * E + d1 * E + e, W1)
         gl.store(b1_end_ptr + end * E + wide, whole(b1, W), i == 0)
         gl.store(W2_end_ptr + end * D * E + h2 * D + d2, W2 + W2_mean)
         gl.store(b2_end_ptr + end * D + narrow, b2 + b2_mean, i == 0)
+    if described:
+        tma.store_wait(0)
