@@ -95,12 +95,12 @@ def fetch(c, room, k_ptr, v_ptr, lr_ptr, start, length, head, H, K: gl.constexpr
 
 @gluon.jit
 def fetched(c, room, gamma, beta, W: gl.constexpr):
-    """(X as left operand, X and u by rows, ℓ by rows, ℓ by columns of a left operand) of mini-batch c."""
+    """(X and u by rows, ℓ by rows, ℓ by columns of a left operand) of mini-batch c."""
     at = c % (AHEAD + 1)
     x = room[0].index(at).load(rows(W))
     u = gamma * (beta - room[1].index(at).load(rows(W)).to(gl.float32) + x.to(gl.float32))
     lr, across = room[2].index(at).load(gl.SliceLayout(1, rows(W))), room[2].index(at).load(gl.SliceLayout(0, gl.DotOperandLayout(0, tokens(W), 2)))
-    return room[0].index(at).load(gl.DotOperandLayout(0, tokens(W), 2)), x, u, lr, across
+    return x, u, lr, across
 
 
 @gluon.jit(do_not_specialize=("top", "blocks"))
@@ -198,7 +198,7 @@ def scan(
     squares = gl.sum(gl.sum(gamma * gamma, 1), 0)
     last = gl.load(scale_ptr + K - 1)
     async_copy.wait_group(AHEAD - 1)
-    left, x, u, lr, lr_across = fetched(0, room, gamma, beta, W)
+    x, u, lr, lr_across = fetched(0, room, gamma, beta, W)
 
     # Where G₁ of the mini-batch before belongs: of the first one nowhere, and so nothing is stored.
     before, before_at = -E, 0
@@ -223,6 +223,7 @@ def scan(
         for c in range(n * BLOCK, gl.minimum((n + 1) * BLOCK, count)):
             at, slot = (c - n * BLOCK) * K, c % 2
             step = gl.where(length >= (c + 1) * K, -last, 0.0)
+            left = ks.index(c % (AHEAD + 1)).load(gl.DotOperandLayout(0, tokens(W), 2))
             X2, slope = gelu(mma_v2(left, first_operand(W1, W), whole(b1, W)))
             X2 = X2.to(gl.bfloat16)
             if described:
@@ -278,7 +279,7 @@ def scan(
             b1 = half(mma_v2(weight, right_operand(G1, W), whole(b1, W)))
             W2 = mma_v2(gated.permute([1, 0]).load(gl.DotOperandLayout(0, tokens(W), 2)), X2_right, W2)
             b2 = mma_v2(ones, gated.load(gl.DotOperandLayout(1, tokens(W), 2)), b2)
-            left, x, u, lr, lr_across = fetched(c + 1, room, gamma, beta, W)
+            x, u, lr, lr_across = fetched(c + 1, room, gamma, beta, W)
     async_copy.wait_group(0)
     if described:
         fence_async_shared()
