@@ -140,6 +140,12 @@ def right_by_warp(W2, W: gl.constexpr):
 
 
 @gluon.jit
+def weights_by_warp(x, W: gl.constexpr):
+    """W₂ ``[E, D]`` from what ``right_by_warp`` made of it: in this order of registers it is stored without moving any."""
+    return x.reshape(W, 4, 8, x.shape[2]).permute(1, 0, 2, 3).reshape(4 * W * 8, x.shape[2])
+
+
+@gluon.jit
 def lying(ptr, like, W: gl.constexpr):
     """The weights ``[E, D]`` at ``ptr`` in float32, on their side as ``like``."""
     upright: gl.constexpr = turned_from_float(like).type.layout

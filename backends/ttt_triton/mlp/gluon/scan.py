@@ -30,6 +30,7 @@ from .layouts import (
     swizzled,
     synchronize,
     turned_from_float,
+    weights_by_warp,
     whole,
 )
 
@@ -54,8 +55,8 @@ def approximately(instruction: gl.constexpr, x):
 
 @gluon.jit
 def gelu(z):
-    """(σ, σ′) at z, as ``mlp.tiles.gelu``."""
-    held = gl.minimum(gl.maximum(z, -10.0), 10.0)
+    """(σ, σ′) at z, as ``mlp.tiles.gelu``. Large z need no limit: t is 0 there, and no product with it overflows."""
+    held = gl.maximum(z, -10.0)
     square = held * held
     t = approximately("ex2", held * (-2.302208198136768 - 0.1029432395796856 * square))
     s = approximately("rcp", 1 + t)
@@ -210,7 +211,7 @@ def scan(
         place = (first + n).to(gl.int64) * H + head
         if described:
             Ws_room.index(0).store(by_column(W1.to(gl.bfloat16), W))
-            Ws_room.index(1).permute([1, 0]).store(W2.to(gl.bfloat16))
+            Ws_room.index(1).store(weights_by_warp(right_by_warp(W2.to(gl.bfloat16), W), W))
             fence_async_shared()
             synchronize()
             tma.async_copy_shared_to_global(Ws_to, [spot * 2 * E, 0], Ws_room.index(0))
@@ -229,7 +230,8 @@ def scan(
             if described:
                 # For G₁ of the mini-batch before: nothing is being written now that this would wait for.
                 fence_async_shared()
-            parts.store(mma_v2(left_by_warp(X2, W), right_by_warp(W2.to(gl.bfloat16), W), gl.zeros([W, R, D], gl.float32, shares(W))))
+            W2_by_warp = right_by_warp(W2.to(gl.bfloat16), W)
+            parts.store(mma_v2(left_by_warp(X2, W), W2_by_warp, gl.zeros([W, R, D], gl.float32, shares(W))))
             offset.store(b2)
             if not described:
                 across = turned(X2)
@@ -245,7 +247,7 @@ def scan(
                 tma.async_copy_shared_to_global(G1_to, [before, before_at], G1_room.index(1 - slot))
                 before, before_at = spot * E, at
                 X2_room.index(slot).permute([1, 0]).store(X2)
-                W2_room.index(slot).permute([1, 0]).store(W2.to(gl.bfloat16))
+                W2_room.index(slot).store(weights_by_warp(W2_by_warp, W))
             G2 = loss_gradient(z, u, gamma, squares, D, eps)
             plain.index(slot).store(G2.to(gl.bfloat16))
             gated.store((G2 * (step * lr)[:, None]).to(gl.bfloat16))
