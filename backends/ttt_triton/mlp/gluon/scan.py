@@ -167,6 +167,7 @@ def scan(
     parts = gl.allocate_shared_memory(gl.float32, [W, R, D], gl.SwizzledSharedLayout(4, 1, min(8, 2 * W), [2, 1, 0]))
     offset = gl.allocate_shared_memory(gl.float32, [R, D], gl.SwizzledSharedLayout(4, 1, min(8, 2 * W), [1, 0]))
     described: gl.constexpr = isinstance(X2_to, tma.tensor_descriptor)
+    gl.static_assert(K == R or not described)
     plain = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], G2_to.layout if described else swizzled(W))
     if described:
         X2_room = gl.allocate_shared_memory(gl.bfloat16, [2, E, R], X2_to.layout)
