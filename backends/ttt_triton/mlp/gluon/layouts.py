@@ -51,6 +51,12 @@ def swizzled(W):
 
 
 @gluon.constexpr_function
+def summands(W, order):
+    """The layout of float32 shares and what is added to them in shared memory: columns of four rows, 32 bytes each, are in different banks."""
+    return gl.SwizzledSharedLayout(8, max(1, 4 // W), min(8, W), order)
+
+
+@gluon.constexpr_function
 def sums_of_rows(W):
     """The layout ``[16, W]`` in which each thread holds the sums of all warps for its row of ``rows``."""
     registers = [[0, 1 << i] for i in range(W.bit_length() - 1)]

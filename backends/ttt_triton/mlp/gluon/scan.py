@@ -27,6 +27,7 @@ from .layouts import (
     right_operand,
     rows,
     shares,
+    summands,
     swizzled,
     synchronize,
     turned_from_float,
@@ -164,8 +165,8 @@ def scan(
     ks = gl.allocate_shared_memory(gl.bfloat16, [AHEAD + 1, R, D], swizzled(W))
     vs = gl.allocate_shared_memory(gl.bfloat16, [AHEAD + 1, R, D], swizzled(W))
     rates = gl.allocate_shared_memory(gl.float32, [AHEAD + 1, R], shared_numbers())
-    parts = gl.allocate_shared_memory(gl.float32, [W, R, D], gl.SwizzledSharedLayout(4, 1, min(8, 2 * W), [2, 1, 0]))
-    offset = gl.allocate_shared_memory(gl.float32, [R, D], gl.SwizzledSharedLayout(4, 1, min(8, 2 * W), [1, 0]))
+    parts = gl.allocate_shared_memory(gl.float32, [W, R, D], summands(W, [2, 1, 0]))
+    offset = gl.allocate_shared_memory(gl.float32, [R, D], summands(W, [1, 0]))
     described: gl.constexpr = isinstance(X2_to, tma.tensor_descriptor)
     gl.static_assert(K == R or not described)
     plain = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], G2_to.layout if described else swizzled(W))
