@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
-from triton.experimental.gluon.language import NVMMASharedLayout, bfloat16
+from triton.experimental.gluon.language import NVMMASharedLayout, bfloat16, float32
 
 from ttt_triton import decode
 from ttt_triton.linear import gluon
@@ -37,9 +37,9 @@ def pointers(*more):
     return {f"{name}_ptr": "bf16" for name in (*NARROW, *more)} | {f"{name}_ptr": None for name in ABSENT}
 
 
-def described(boxes):
-    """Types of descriptors of bfloat16, from their boxes."""
-    return {name: f"tensordesc<bf16{box},{NVMMASharedLayout.get_default_for(box, bfloat16)!r}>" for name, box in boxes.items()}
+def described(boxes, dtype=bfloat16):
+    """Types of descriptors, from their boxes."""
+    return {name: f"tensordesc<{dtype}{box},{NVMMASharedLayout.get_default_for(box, dtype)!r}>" for name, box in boxes.items()}
 
 
 def linear(arch):
@@ -63,7 +63,7 @@ def deep(arch):
     narrow, sequential = torch.bfloat16, launch.SEQUENTIAL
     forward = (mlp.readout, mlp.open_sums, op_backward.slopes)
     backward = (op_backward.readout_norm, op_backward.readout_backward, op_backward.open_sums_backward, op_backward.training_backward)
-    types = pointers("W2s", "slope", "curve", "F", "dX2", "dG1", "dG2", "dz2", "along", "Ls") | dict.fromkeys(
+    types = pointers("W2s", "slope", "curve", "F", "keys", "dX2", "dG1", "dG2", "dz2", "along", "Ls") | dict.fromkeys(
         (f"{name}_ptr" for name in SUMS), "fp32"
     )
     for kernel in (*sequential, *forward, *backward):
@@ -86,8 +86,10 @@ def deep(arch):
             yield found | {"kernel": f"mlp gluon scan, {when}{', described' if hopper else ''}"}
     if arch >= 90:
         kernel = launch.gluon.reverse_scan
-        boxes = described({"hiddens": [4, *tile], "lines": [4, *line], "X2": tile, "W2s": weights})
-        found = resources(kernel, arch, types | boxes, launch.constants(kernel, narrow, WIDTH, 4 * WIDTH, SIZE))
+        boxes = {"hiddens": [4, 1, *tile], "lines": [4, 1, *line], "keys": [1, *line], "X2": [1, *tile], "W2s": [1, 1, *weights]}
+        boxes |= {"dz": [1, *tile], "p": [1, *line], "Ls": [1, *weights], "dWs": [1, 1, *weights]}
+        numbers = described({"numbers": [1, SIZE, 4]}, float32)
+        found = resources(kernel, arch, types | described(boxes) | numbers, launch.constants(kernel, narrow, WIDTH, 4 * WIDTH, SIZE))
         yield found | {"kernel": "mlp gluon reverse_scan"}
 
 

@@ -19,8 +19,8 @@ from .scan import scan
 SEQUENTIAL = (scan, reverse_scan)
 ROOMS = 2
 """So many pieces are in hand where kernels of one run beside those of another."""
-SHORTEST = 1 if INTERPRETED else 256
-"""Tokens of a piece, at the least."""
+SHORTEST = 1 if INTERPRETED else 512
+"""Tokens of a piece, at the least: Python would take longer than a GPU."""
 
 
 class Piece(NamedTuple):
@@ -86,19 +86,19 @@ def written(scan: Launcher, room: Scanned, W2s: Tensor | None = None) -> tuple[A
 
 
 def tiles(reverse: Launcher, room: Reversed) -> tuple[Any, ...]:
-    """What a ``reverse_scan`` reads of a piece, as it takes it."""
+    """What a ``reverse_scan`` reads and writes of a piece, as it takes it: ΔZ₁ and p take the place of ΔX₂ and ΔG₂."""
+    others = room.keys, room.numbers, room.scanned.X2, room.W2s, room.asked.X2, room.asked.G2, room.Ls, room.asked.Ws
     if reverse.kernel is reverse_scan:
-        return *room.hiddens, *room.lines, room.scanned.X2, room.W2s
-    return gluon.described(room.hiddens, room.lines, room.scanned.X2, room.W2s)
+        return *room.hiddens, *room.lines, *others
+    return *gluon.described(room.hiddens, room.lines, *others), room.asked.Ws
 
 
 def turns(rows: int, heads: int, longest: int) -> int:
     """In how many rooms pieces of R = ``rows`` sequences take turns: ``ROOMS`` where sequential kernels leave half of a GPU to others, else one.
 
-    The more rooms, the shorter the pieces, and the more weights are kept where they begin. Pieces of less than twice ``SHORTEST`` tokens would take
-    Python longer than a GPU.
+    The more rooms, the shorter the pieces, and the more weights are kept where they begin.
     """
-    return ROOMS if leaves_room(rows * heads) and longest >= 16 * ROOMS * 2 * SHORTEST else 1
+    return ROOMS if leaves_room(rows * heads) and longest >= 16 * ROOMS * SHORTEST else 1
 
 
 def borders(longest: int, block: int, rooms: int) -> list[int]:

@@ -87,7 +87,7 @@ def backward(
         if piece.places:
             differentiate[heads, piece.places](
                 *(k, v, lr, X2, G1, G2, Ws, bs, scale, gamma, beta, *where, row),
-                *(room.slope, room.curve, room.normed, room.F, room.norms, *extent, eps),
+                *(room.slope, room.curve, room.normed, room.F, room.keys, room.numbers, *extent, eps),
             )
             dscale, *dlearned = parts(piece)
             norm_back[heads, piece.places](
@@ -103,10 +103,9 @@ def backward(
 
     def reverse(piece: Piece, room: Reversed) -> None:
         ends = (dW1_end, db1_end, dW2_end, db2_end) if piece.last else (dW1, db1, dW2, db2)
-        # ΔZ₁ and p take the place of ΔX₂ and ΔG₂.
         reverse_scan[heads, piece.rows](
-            *(k, rates, scale, gamma, *where, *room.tiles, room.norms, room.asked.Ws, room.asked.bs, *ends),
-            *(room.asked.X2, room.asked.G2, room.Ls, room.ls, room.gated, dW1, db1, dW2, db2, *piece.extent(longest, heads)),
+            *(gamma, *where, *room.tiles, room.asked.bs, *ends),
+            *(room.ls, room.gated, dW1, db1, dW2, db2, *piece.extent(longest, heads)),
         )
 
     def close(piece: Piece, room: Reversed) -> None:

@@ -13,9 +13,6 @@ from .tiles import across, four_sums, piece
 
 @triton.jit(do_not_specialize=("top", "blocks"))
 def reverse_scan(
-    k_ptr,
-    lr_ptr,
-    scale_ptr,
     gamma_ptr,
     start_ptr,
     length_ptr,
@@ -28,18 +25,19 @@ def reverse_scan(
     dG2_ptr,
     normed_ptr,
     F_ptr,
+    keys_ptr,
+    numbers_ptr,
     X2_ptr,
     W2s_ptr,
-    norms_ptr,
+    dz_ptr,
+    p_ptr,
+    Ls_ptr,
     dWs_ptr,
     dbs_ptr,
     dW1_end_ptr,
     db1_end_ptr,
     dW2_end_ptr,
     db2_end_ptr,
-    dz_ptr,
-    p_ptr,
-    Ls_ptr,
     ls_ptr,
     gated_ptr,
     dW1_ptr,
@@ -73,11 +71,11 @@ def reverse_scan(
 
     and at a block's start what its read-outs ask of the weights (``dWs``, ``dbs``). ΔZ₁ may replace ΔX₂, and p ΔG₂. Λ₁, λ₁ of blocks' ends go to Ls
     ``[blocks, H, E, D]`` and ls ``[blocks, H, E]``, rowsum(G₂ ⊙ (X₂Λ₂ + λ₂)) to ``gated`` ``[blocks, H, n]``. σ′, H̄ ⊙ σ″ (``slope``, ``curve``)
-    and cotangents are shaped as in ``scan``, r and s₂ of the norm ``[blocks, H, 2, n]``. The columns' means of Λ₂ and λ₂ are put aside: nothing adds
-    to them.
+    and cotangents are shaped as in ``scan``, X and fℓ are those of ``slopes`` (``keys``, ``numbers``). The columns' means of Λ₂ and λ₂ are put aside:
+    nothing adds to them.
     """
     head, row = tl.program_id(0), top + tl.program_id(1)
-    start, length, first = piece(row, top, longest, begin, blocks, start_ptr, length_ptr, first_ptr, K, R)
+    _, length, first = piece(row, top, longest, begin, blocks, start_ptr, length_ptr, first_ptr, K, R)
     i, columns_of_d, columns_of_e = tl.arange(0, K_PAD), tl.arange(0, D_PAD), tl.arange(0, E_PAD)
     d, e = columns_of_d[None, :], columns_of_e[:, None]
     real, both = d < D, (d < D) & (e < E)
@@ -90,7 +88,6 @@ def reverse_scan(
     l2 = tl.load(db2_end_ptr + end * D + columns_of_d, columns_of_d < D, 0.0)
     l2_mean = tl.sum(l2, 0) / D
     l2 = tl.where(columns_of_d < D, l2 - l2_mean, 0.0)
-    last = tl.load(scale_ptr + K - 1)
     gamma = tl.load(gamma_ptr + head * D + d, real, 0.0)
 
     count = tl.cdiv(length, K)
@@ -101,22 +98,19 @@ def reverse_scan(
         if (c % (R // K) == R // K - 1) | (m == 0):
             tl.store(Ls_ptr + place * D * E + upright, L1, both)
             tl.store(ls_ptr + place * E + columns_of_e, l1, columns_of_e < E)
-        token = (start + c * K).to(tl.int64) * H + head
-        there = i < length - c * K
-        x = tl.load(k_ptr + token * D + i[:, None] * (H * D) + d, there[:, None] & real, 0.0)
-        lr = tl.load(lr_ptr + token + i * H, there, 0.0).to(tl.float32)
-        weight = tl.where((c + 1) * K <= length, -last, 0.0) * lr
         tile = place * (R // K * K) * E + at + e * (R // K * K) + i[None, :]
         line = (place * (R // K * K) + at) * D + i[:, None] * D + d
-        norms = place * 2 * (R // K * K) + at + i[:, None]
+        numbers = numbers_ptr + (place * (R // K * K) + at + i) * 4
+        x = tl.load(keys_ptr + line, rows, 0.0)
         X2 = tl.load(X2_ptr + tile, hidden, 0.0)
         G2 = tl.load(G2_ptr + line, rows, 0.0)
         W2 = tl.load(W2s_ptr + (place * (R // K) + c % (R // K)) * D * E + upright, both, 0.0)
         slope = tl.load(slope_ptr + tile, hidden, 0.0)
         normed = tl.load(normed_ptr + line, rows, 0.0).to(tl.float32)
         F = tl.load(F_ptr + line, rows, 0.0).to(tl.float32)
-        r = tl.load(norms_ptr + norms, (i < K)[:, None], 0.0)
-        s2 = tl.load(norms_ptr + norms + R // K * K, (i < K)[:, None], 0.0)
+        r = tl.load(numbers[:, None], (i < K)[:, None], 0.0)
+        s2 = tl.load(numbers[:, None] + 1, (i < K)[:, None], 0.0)
+        weight = tl.load(numbers + 2, i < K, 0.0)
 
         y2 = across(X2, L2, DOT, PRECISION) + l2[None, :]
         dG1 = (dot(L1, tl.trans(x), DOT, PRECISION) + l1[:, None]) * weight[None, :] + tl.load(dG1_ptr + tile, hidden, 0.0).to(tl.float32)

@@ -40,8 +40,9 @@ class Reversed(NamedTuple):
     curve: Tensor
     normed: Tensor
     F: Tensor
+    keys: Tensor
     W2s: Tensor
-    norms: Tensor
+    numbers: Tensor
     dlr: Tensor
     Ls: Tensor
     ls: Tensor
@@ -68,5 +69,6 @@ class Reversed(NamedTuple):
         dz2, along = (X2.new_empty((places, heads, *shape)) for shape in ((height, padded(width)), (2, height, height)))
         between = dz2, along, bs.new_empty((places, heads, height + padded(size)))
         W2s, Ls = (Ws.new_empty((places, heads, *more, hidden, width)) for more in ((block // size,), ()))
-        norms, dlr, ls, gated = (bs.new_empty((places, heads, *shape)) for shape in ((2, block), (block,), (hidden,), (block,)))
-        return cls(scanned, asked, hiddens, lines, hiddens[0], hiddens[3], lines[2], lines[3], W2s, norms, dlr, Ls, ls, gated, between)
+        numbers, dlr, ls, gated = (bs.new_empty((places, heads, *shape)) for shape in ((block, 4), (block,), (hidden,), (block,)))
+        slope, curve, normed, F, keys = hiddens[0], hiddens[3], lines[2], lines[3], torch.empty_like(lines[0])
+        return cls(scanned, asked, hiddens, lines, slope, curve, normed, F, keys, W2s, numbers, dlr, Ls, ls, gated, between)

@@ -33,7 +33,8 @@ def slopes(
     curve_ptr,
     normed_ptr,
     F_ptr,
-    norms_ptr,
+    keys_ptr,
+    numbers_ptr,
     top,
     longest,
     begin,
@@ -58,7 +59,8 @@ def slopes(
         Z₁ = XW₁ + b₁ − (C ⊙ (XXᵀ + 1)) G₁        H̄ = G₂W₂ᵀ − (C ⊙ G₂G₂ᵀ) X₂        σ′ = σ′(Z₁), curve = H̄ ⊙ σ″(Z₁)
         Z₂ = X₂W₂ + b₂ − (C ⊙ (X₂X₂ᵀ + 1)) G₂        Ẑ, r of its norm, s₂ and F of the loss's second derivative (``linear.reverse_scan.bend``)
 
-    σ′, curve ``[blocks, H, E, n]``, Ẑ, F ``[blocks, H, n, D]``, r and s₂ ``[blocks, H, 2, n]``, for n tokens in a block.
+    σ′, curve ``[blocks, H, E, n]``, Ẑ, F ``[blocks, H, n, D]``, for n tokens in a block. For ``reverse_scan`` also X, 0 where there is no token
+    (``keys``), and ``numbers`` ``[blocks, H, n, 4]``: r, s₂ and −s_{K−1} ℓ, 0 where the mini-batch is not whole.
     """
     head, place = tl.program_id(0), tl.program_id(1)
     n, start, length = block_at(place, top, longest, begin, blocks, start_ptr, length_ptr, first_ptr, row_ptr, K, R)
@@ -103,6 +105,9 @@ def slopes(
     s2, F, _ = bend(z * r, gamma * (beta - target), gamma * gamma, r, real, D)
     tl.store(normed_ptr + line, z * r, there[:, None] & real)
     tl.store(F_ptr + line, F, there[:, None] & real)
-    norms = at * 2 * (R // K * K) + i[:, None]
-    tl.store(norms_ptr + norms, r, there[:, None])
-    tl.store(norms_ptr + norms + R // K * K, s2, there[:, None])
+    tl.store(keys_ptr + line, x, there[:, None] & real)
+    numbers = numbers_ptr + (at * (R // K * K) + i) * 4
+    tl.store(numbers[:, None], r, there[:, None])
+    tl.store(numbers[:, None] + 1, s2, there[:, None])
+    whole = (n * (R // K) + i // K + 1) * K <= length
+    tl.store(numbers + 2, tl.where(whole, -tl.load(scale_ptr + K - 1) * lr, 0.0), there)

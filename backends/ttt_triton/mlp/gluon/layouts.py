@@ -16,6 +16,9 @@ from triton.experimental import gluon
 
 from ...linear.gluon.layouts import maps, named_turned, tokens, turned
 
+NOWHERE = gl.constexpr(1 << 30)
+"""A coordinate past the end of every described tensor, where nothing is stored; to store at a negative one is an illegal instruction."""
+
 # Triton 3.7's name for it, or 3.6's.
 synchronize = getattr(gl, "barrier", None) or gl.thread_barrier
 
@@ -81,6 +84,20 @@ def turned_from_float(x):
     """``turned`` of x in bfloat16, without x in bfloat16 being kept for its other uses."""
     asm: gl.constexpr = "{ .reg .b32 both; cvt.rn.bf16x2.f32 both, $2, $1; movmatrix.sync.aligned.m8n8.trans.b16 $0, both; }"
     return named_turned(gl.inline_asm_elementwise(asm, "=r,r,r", [x], dtype=gl.bfloat16, is_pure=True, pack=2))
+
+
+@gluon.jit
+def turned_anew(x):
+    """The same with its rows exchanged two by two: words of another order, which the compiler cannot keep from x's use as it is, either."""
+    asm: gl.constexpr = "{ .reg .b32 both; cvt.rn.bf16x2.f32 both, $1, $2; movmatrix.sync.aligned.m8n8.trans.b16 $0, both; }"
+    return named_turned(gl.inline_asm_elementwise(asm, "=r,r,r", [x], dtype=gl.bfloat16, is_pure=True, pack=2))
+
+
+@gluon.jit
+def exchanged(x, W: gl.constexpr):
+    """A tile of tokens with its columns exchanged two by two, in name."""
+    even, odd = gl.split(x.reshape(x.shape[0], x.shape[1] // 2, 2))
+    return gl.convert_layout(gl.join(odd, even).reshape(x.shape[0], x.shape[1]), tokens(W), assert_trivial=True)
 
 
 @gluon.jit

@@ -15,6 +15,7 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 from ...linear.gluon.gradient import gradient_from
 from ...linear.gluon.layouts import copied_numbers, maps, shared_numbers, tokens, turned
 from .layouts import (
+    NOWHERE,
     by_column,
     copied,
     first_operand,
@@ -204,7 +205,7 @@ def scan(
     x, u, lr, lr_across = fetched(0, room, gamma, beta, W)
 
     # Where G₁ of the mini-batch before belongs: of the first one nowhere, and so nothing is stored.
-    before, before_at = -E, 0
+    before, before_at = NOWHERE, 0
     flat = gl.arange(0, E, gl.SliceLayout(1, copied(W)))[:, None] * D + gl.arange(0, D, gl.SliceLayout(0, copied(W)))[None, :]
 
     count = gl.cdiv(length, K)
