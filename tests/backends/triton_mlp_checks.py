@@ -101,7 +101,7 @@ def test_pieces_hold_all_blocks_once(longest, block, joined, rooms):
 
 
 def test_several_rooms_where_half_of_a_gpu_would_wait_for_long():
-    long = 64 * SHORTEST
+    long = 32 * SHORTEST
     assert turns(1, PROGRAMS // 2, long) == 2
     assert turns(1, PROGRAMS // 2, long - 1) == turns(1, PROGRAMS // 2 + 1, long) == turns(2, PROGRAMS // 2, long) == 1
 
