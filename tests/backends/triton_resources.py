@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from compiled import resources
 
 SIZE, WIDTH = 16, 64
-NARROW = ("q", "k", "v", "lr", "y", "dq", "dk", "dv", "dlr", "dy", "G", "Ws", "dG", "normed", "dWs", "dz", "p", "G1", "G2", "X2")
+NARROW = ("q", "k", "v", "lr", "y", "dq", "dk", "dv", "dlr", "dy", "G", "Ws", "dG", "normed", "dWs", "dz", "p", "w", "G1", "G2", "X2")
 SUMS = tuple(f"{part}_{name}" for part in ("S", "dS") for name in ("W1", "b1", "W2", "b2"))
 ABSENT = (*SUMS, "opening", "opening_k", "opening_q", "dopening", "start", "length", "phase", "first", "row", "valid")
 

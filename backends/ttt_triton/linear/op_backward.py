@@ -50,9 +50,9 @@ def backward(
         for x in (dq, dk, dv, dlr):
             x.zero_()
     dopening_k, dopening_q = (None if x is None else torch.zeros_like(x) for x in (opening_k, opening_q))
-    # Each tile is read before it is written: ΔZ takes the place of ΔG, p that of Ẑ; these two lie where the cotangent of V will, if of its dtype.
-    dz = dG = torch.empty_like(G)
-    p = normed = dv if dv.dtype == G.dtype else torch.empty_like(G)
+    # Each tile is read before it is written: w takes the place of ΔG; Ẑ lies where the cotangent of V will, if of its dtype.
+    w = dG = torch.empty_like(G)
+    normed = dv if dv.dtype == G.dtype else torch.empty_like(G)
     rstd = torch.empty_like(lr, dtype=torch.float32)
     dWs, dbs, ls = torch.empty_like(Ws), torch.empty_like(bs), torch.empty_like(bs)
     dscales, dgammas, dbetas = scale.new_empty(total, heads, size), gamma.new_empty(total, heads, width), beta.new_empty(total, heads, width)
@@ -73,16 +73,16 @@ def backward(
         ends = (dW_end, db_end) if piece is order[0] else (dW, db)
         # It may fetch ahead what ``read`` is still writing of the piece before, and then throws it away.
         reverse_scan[heads, rows](
-            *(k, v, rates, scale, gamma, beta, *where, dG, normed, rstd, dWs, dbs, ls, *ends, dz, p, dlr, dW, db),
+            *(k, v, rates, scale, gamma, beta, *where, dG, normed, rstd, dWs, dbs, ls, *ends, w, dlr, dW, db),
             *(longest, blocks, piece.begin, piece.blocks, heads),
         )
 
     def close(piece: Piece, _: None) -> None:
         if piece.places:
             train_back[heads, piece.places](
-                *(k, v, lr, G, Ws, bs, opening_k, scale, gamma, beta, *where, row, dz, p, dWs, ls),
+                *(k, v, lr, G, Ws, scale, gamma, beta, *where, row, normed, rstd, w, dWs, ls),
                 *(dk, dv, dopening_k, dscales, dgammas, dbetas),
-                *(longest, blocks, piece.begin, piece.blocks, heads, eps),
+                *(longest, blocks, piece.begin, piece.blocks, heads),
             )
 
     with torch.cuda.device_of(q):

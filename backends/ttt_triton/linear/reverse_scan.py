@@ -55,8 +55,7 @@ def reverse_scan(
     ls_ptr,
     dW_end_ptr,
     db_end_ptr,
-    dz_ptr,
-    p_ptr,
+    w_ptr,
     dlr_ptr,
     dW_ptr,
     db_ptr,
@@ -78,11 +77,12 @@ def reverse_scan(
 
     With Λ, λ the cotangents of W, b at a block's end, and N_ij = 1 where j is of a later mini-batch than i, else 0:
 
-        ΔG ← diag(ℓ) (ΔG − s_{K−1} (XΛ + λ + (N ⊙ (XXᵀ + 1)) ΔZ))       ΔZ = ∂²L/∂z² ΔG       ΔL/∂e = p
+        ΔG ← diag(ℓ) (ΔG − s_{K−1} (XΛ + λ + (N ⊙ (XXᵀ + 1)) ΔZ))       ΔZ = ∂²L/∂z² ΔG
         Λ ← Λ + ΔW + XᵀΔZ        λ ← λ + Δb + 1ᵀΔZ        Δℓ = rowsum(G ⊙ ΔG / ℓ)
 
     where ΔG, ΔW, Δb come from the read-outs; XΛ and λ only reach rows of whole mini-batches. N is strictly triangular, so that iterating the first
-    line is exact, as in ``scan``. Λ of a block's end replaces its ΔW (``dWs``), λ goes to ``ls``. Rows of an ``opening`` pass nothing on to W and b.
+    line is exact, as in ``scan``. Λ of a block's end replaces its ΔW (``dWs``), λ goes to ``ls``, the
+    new ΔG to ``w``. Rows of an ``opening`` pass nothing on to W and b.
     All this for the ``part`` blocks from ``begin`` on, given Λ, λ after them.
     """
     head, row = tl.program_id(0), tl.program_id(1)
@@ -138,9 +138,8 @@ def reverse_scan(
                 for _ in range(R // K - 1):
                     dG = added(N, dz, base, DOT, PRECISION)
                     dz = second_derivative(lr * dG, normed, F, s2, square, r, real, D)
-        tl.store(dz_ptr + token * D + tile, dz, inside)
+        tl.store(w_ptr + token * D + tile, lr * dG, inside)
         along = tl.sum(normed * dG, 1)[:, None]
-        tl.store(p_ptr + token * D + tile, lr * r * (dG - normed * (along / D)), inside)
         # Rowsum of G ⊙ ΔG, where G = r (c − γ²ẑ − s₂ẑ − …) is had from F.
         dlr = tl.sum(F * dG, 1)[:, None] / r + r * (m / 2 * along - tl.sum(square * normed * dG, 1)[:, None])
         tl.store(dlr_ptr + token + i[:, None] * H, dlr, valid[:, None])

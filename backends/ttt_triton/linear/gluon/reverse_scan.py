@@ -105,8 +105,7 @@ def step(
     normed_ptr,
     rstd_ptr,
     dG_ptr,
-    dz_ptr,
-    p_ptr,
+    w_ptr,
     dlr_ptr,
     start,
     length,
@@ -118,7 +117,7 @@ def step(
     R: gl.constexpr,
     OPENING: gl.constexpr,
 ):
-    """Mini-batch n, the last but ``back``: store its ΔZ, p, Δℓ and return (Λ, λ, the next one's inputs).
+    """Mini-batch n, the last but ``back``: store its w, Δℓ and return (Λ, λ, the next one's inputs).
 
     ``here`` and ``there`` as in ``scan.step``.
     """
@@ -147,8 +146,7 @@ def step(
     tilt = s2 + m / 2
     F_sum = steep - c_mean * whole - tilt * along
     dz = (lr * r * r) * ((square - s2) * dG - (straight - s2 * whole) / D - (curved - c_mean - tilt * normed) * mean - normed * (F_sum / D))
-    gl.store(dz_ptr + token * D + tile, dz.to(gl.bfloat16), inside[:, None])
-    gl.store(p_ptr + token * D + tile, (lr * r * (dG - normed * mean)).to(gl.bfloat16), inside[:, None])
+    gl.store(w_ptr + token * D + tile, (lr * dG).to(gl.bfloat16), inside[:, None])
     # Rowsum of G ⊙ ΔG, where G = r (c − γ²ẑ − s₂ẑ − …) is had from the sums.
     gl.store(dlr_ptr + token + i[:, None] * H, r * (F_sum + m / 2 * along - bend), inside[:, None])
     through = dz
@@ -198,8 +196,7 @@ def reverse_scan(
     ls_ptr,
     dW_end_ptr,
     db_end_ptr,
-    dz_ptr,
-    p_ptr,
+    w_ptr,
     dlr_ptr,
     dW_ptr,
     db_ptr,
@@ -218,7 +215,7 @@ def reverse_scan(
 
     With Λ, λ the cotangents of W, b at a mini-batch's end:
 
-        ΔG ← ΔG − s_{K−1} (XΛ + λ)        w = ℓΔG        ΔZ = ∂²L/∂z² w        ΔL/∂e = p = r (w − ẑ mean(ẑw))        Δℓ = rowsum(G ⊙ ΔG)
+        ΔG ← ΔG − s_{K−1} (XΛ + λ)        w = ℓΔG        ΔZ = ∂²L/∂z² w        Δℓ = rowsum(G ⊙ ΔG)
         Λ ← Λ + XᵀΔZ        λ ← λ + 1ᵀΔZ        and at the start of a block what its read-outs say of W and b
 
     Arguments are those of ``linear.reverse_scan``; D is 16, 32, 64 or 128, R is K but 16 at the least, BLOCK the mini-batches of a block, an even
@@ -263,11 +260,11 @@ def reverse_scan(
             n = count - 1 - back
             dW, db, inputs = step(
                 *(back, n, dW, db, inputs, odd, even, odd_one, odd_two, gamma, beta, last),
-                *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, dz_ptr, p_ptr, dlr_ptr, start, length, phase, head, H, K, D, R, False),
+                *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, w_ptr, dlr_ptr, start, length, phase, head, H, K, D, R, False),
             )
             dW, db, inputs = step(
                 *(back + 1, n - 1, dW, db, inputs, even, odd, even_one, even_two, gamma, beta, last),
-                *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, dz_ptr, p_ptr, dlr_ptr, start, length, phase, head, H, K, D, R, OPENING),
+                *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, w_ptr, dlr_ptr, start, length, phase, head, H, K, D, R, OPENING),
             )
         dW += lying(dW_block, W)
         db += db_block
