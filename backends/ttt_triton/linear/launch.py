@@ -12,6 +12,7 @@ from ..launcher import Launcher
 from ..layout import INTERPRETED, copied_by_16_bytes, operands, padded, parallel_warps, saved_dtype, tile
 from ..overlap import leaves_room
 from . import gluon
+from .readout_backward import readout_backward
 from .reverse_scan import reverse_scan
 from .scan import scan
 from .training_backward import training_backward
@@ -57,8 +58,8 @@ def constants(kernel: Any, dtype: torch.dtype, width: int, size: int, opening: b
         shape |= {"R": rows, "K_PAD": padded(size), "D_PAD": padded(width), "STAGES": stages} | operands(dtype)
         # Eight warps would divide 128 rows among them also where there are 64, and read past the end of the operands.
         options = {"num_warps": parallel_warps(width, rows) if width <= 64 or rows == 64 else 8, "num_stages": 1}
-    if kernel is training_backward and width <= 64:
-        # Three programs on a multiprocessor: it waits for memory.
+    if width <= 64 and (kernel is training_backward or (kernel is readout_backward and saved_dtype(dtype) == torch.bfloat16)):
+        # Three programs on a multiprocessor: they wait for memory and barriers.
         options["maxnreg"] = 168
     return {name: value for name, value in shape.items() if name in kernel.arg_names} | options
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import among_all, block_of, centre, dot, readers, rstd, sequence, slots
+from .tiles import among_all, block_of, readout_rows, sequence, slots
 
 
 @triton.jit(do_not_specialize=("begin", "part"))
@@ -66,18 +66,16 @@ def readout(
     k = tl.load(k_ptr + token * D + tile, inside, 0.0)
     G = tl.load(G_ptr + token * D + tile, inside, 0.0)
     lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
+    written = (lr[:, None] * G.to(tl.float32)).to(DOT)
     at = place.to(tl.int64) * H + head
     W = tl.load(Ws_ptr + at * D * D + matrix, square, 0.0)
     b = tl.load(bs_ptr + at * D + vector, real, 0.0)
 
-    M = readers(scale_ptr, tl.load(scale_ptr + K - 1), K, R) * lr[None, :] * (dot(q, tl.trans(k), DOT, PRECISION) + 1)
-    z = dot(q, W, DOT, PRECISION) + b
-    if opening_ptr is not None:
-        slot = row.to(tl.int64) * K * H * D + head * D
-        opening = inside & (i < K)[:, None] & (n == 0)
-        z = tl.where(opening, tl.load(opening_ptr + slot + tile, opening, 0.0), z)
-    z, _ = centre(z - dot(M, G, DOT, PRECISION), real, D)
+    last = tl.load(scale_ptr + K - 1)
+    slot = row.to(tl.int64) * K * H * D + head * D
+    opening = inside & (i < K)[:, None] & (n == 0)
+    z, _ = readout_rows(q, k, written, W, b, scale_ptr, last, opening_ptr, slot + tile, opening, real, K, D, eps, DOT, PRECISION)
     gamma = tl.load(gamma_ptr + head * D + vector, real, 0.0)
     beta = tl.load(beta_ptr + head * D + vector, real, 0.0)
-    y = q.to(tl.float32) + gamma * (z * rstd(z, D, eps)) + beta
+    y = q.to(tl.float32) + gamma * z + beta
     tl.store(y_ptr + token * D + tile, y, inside)

@@ -7,7 +7,23 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import added, among_all, block_of, centre, corrections, dot, earlier, own, readers, rstd, sequence, slots, summed, training_rows
+from .tiles import (
+    added,
+    among_all,
+    block_of,
+    centre,
+    corrections,
+    dot,
+    earlier,
+    own,
+    readers,
+    readout_rows,
+    sequence,
+    slots,
+    summed,
+    through_norm,
+    training_rows,
+)
 
 
 @triton.jit(do_not_specialize=("begin", "part"))
@@ -81,36 +97,28 @@ def readout_backward(
     token = (start + n * (R // K * K) - phase).to(tl.int64) * H + head
     tile = i[:, None] * (H * D) + vector
     at = place.to(tl.int64) * H + head
-    k = tl.load(k_ptr + token * D + tile, inside, 0.0)
-    lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
-    written = (lr[:, None] * tl.load(G_ptr + token * D + tile, inside, 0.0).to(tl.float32)).to(DOT)
-    W = tl.load(Ws_ptr + at * D * D + matrix, square & (n < count), 0.0)
-    q = tl.load(q_ptr + token * D + tile, inside, 0.0)
-    b = tl.load(bs_ptr + at * D + vector, real & (n < count), 0.0)
-    last = tl.load(scale_ptr + K - 1)
     slot = row.to(tl.int64) * K * H * D + head * D
     opening = inside & (i < K)[:, None] & (n == 0)
+    k = tl.load(k_ptr + token * D + tile, inside, 0.0)
+    G = tl.load(G_ptr + token * D + tile, inside, 0.0)
+    W = tl.load(Ws_ptr + at * D * D + matrix, square & (n < count), 0.0)
+    q = tl.load(q_ptr + token * D + tile, inside, 0.0)
+    lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
+    written = (lr[:, None] * G.to(tl.float32)).to(DOT)
+    b = tl.load(bs_ptr + at * D + vector, real & (n < count), 0.0)
+    last = tl.load(scale_ptr + K - 1)
 
     z = b - last * corrections(k, written, 1.0, K, R, DOT, PRECISION)
     normed, r = training_rows(k, W, z, opening_k_ptr, slot + tile, opening, real, D, eps, DOT, PRECISION)
     tl.store(normed_ptr + token * D + tile, normed, inside)
     tl.store(rstd_ptr + token + i[:, None] * H, r, valid[:, None])
 
-    # This b and QKᵀ are had twice: what waits in registers in the meantime is spilled. One product begins at 1, or they would be taken for the same.
-    b = tl.load(bs_ptr + at * D + vector, real & (n < count), 0.0)
-    similar = added(q, tl.trans(k), tl.full((R, R), 1.0, tl.float32), DOT, PRECISION)
-    z = dot(q, W, DOT, PRECISION) + b
-    if opening_q_ptr is not None:
-        z = tl.where(opening, tl.load(opening_q_ptr + slot + tile, opening, 0.0), z)
-    z, _ = centre(z - dot(readers(scale_ptr, last, K, R) * similar, written, DOT, PRECISION), real, D)
-    r = rstd(z, D, eps)
-    z *= r
     dy = tl.load(dy_ptr + token * D + tile, inside, 0.0)
-    gamma = tl.load(gamma_ptr + head * D + vector, real, 0.0)
+    # This b is had twice: what waits in registers in the meantime is spilled.
+    b = tl.load(bs_ptr + at * D + vector, real & (n < count), 0.0)
+    z, r = readout_rows(q, k, written, W, b, scale_ptr, last, opening_q_ptr, slot + tile, opening, real, K, D, eps, DOT, PRECISION)
     tl.store(dgamma_ptr + at * D + across, summed(dy.to(tl.float32) * z, DOT, PRECISION), top)
-    tl.store(dbeta_ptr + at * D + across, summed(dy, DOT, PRECISION), top)
-    dz, _ = centre(dy.to(tl.float32) * gamma, real, D)
-    dz = r * (dz - z * (tl.sum(dz * z, 1)[:, None] / D))
+    dz = through_norm(dy, z, r, tl.load(gamma_ptr + head * D + vector, real, 0.0), real, D)
     through = dz
     if dopening_ptr is not None:
         tl.store(dopening_ptr + slot + tile, dz, opening)
@@ -119,19 +127,22 @@ def readout_backward(
 
     tl.store(dW_ptr + at * D * D + matrix, dot(tl.trans(q), through, DOT, PRECISION), square)
     tl.store(db_ptr + at * D + across, summed(through, DOT, PRECISION), top)
-    similar = dot(q, tl.trans(k), DOT, PRECISION) + 1
-    along = dot(dz, tl.trans(written), DOT, PRECISION)
-    dM = -similar * along
-    dscale = tl.sum(tl.where(earlier(K, R), dM, 0.0), 1)
-    mine = tl.sum(tl.where(own(K, R), dM, 0.0), 1)
-    mine = tl.where((i % K)[:, None] == s[None, :], mine[:, None], 0.0) + tl.where(s[None, :] == K - 1, dscale[:, None], 0.0)
-    tl.store(dscale_ptr + at * K + s, tl.sum(mine, 0), s < K)
-    factors = readers(scale_ptr, last, K, R)
-    dG = -dot(tl.trans((factors * similar).to(DOT)), dz, DOT, PRECISION)
-    read = (factors * along).to(DOT)
-    dq = dot(through, tl.trans(W), DOT, PRECISION) - dot(read, k, DOT, PRECISION)
+    pairs = dot(dz, tl.trans(written), DOT, PRECISION)
+    dq = dot(through, tl.trans(W), DOT, PRECISION)
+    dq = added(-readers(scale_ptr, last, K, R) * pairs, k, dq, DOT, PRECISION)
+    # As b, ΔY is had twice, and so is QKᵀ.
+    dy = tl.load(dy_ptr + token * D + tile, inside, 0.0)
     tl.store(dq_ptr + token * D + tile, dq + dy.to(tl.float32), inside)
-    dk = -dot(tl.trans(read), q, DOT, PRECISION)
+    tl.store(dbeta_ptr + at * D + across, summed(dy, DOT, PRECISION), top)
+    pairs *= dot(q, tl.trans(k), DOT, PRECISION) + 1
+    dscale = tl.sum(tl.where(earlier(K, R), pairs, 0.0), 1)
+    mine = tl.sum(tl.where(own(K, R), pairs, 0.0), 1)
+    mine = tl.where((i % K)[:, None] == s[None, :], mine[:, None], 0.0) + tl.where(s[None, :] == K - 1, dscale[:, None], 0.0)
+    tl.store(dscale_ptr + at * K + s, -tl.sum(mine, 0), s < K)
+    # Transposed products are products, too: to turn one round would take shared memory and two barriers.
+    turned = tl.trans(readers(scale_ptr, last, K, R))
+    dk = -dot(turned * lr[:, None] * dot(G, tl.trans(dz), DOT, PRECISION), q, DOT, PRECISION)
+    dG = -dot(turned * (dot(k, tl.trans(q), DOT, PRECISION) + 1), dz, DOT, PRECISION)
 
     # Triton 3.6 fails to compile a branch that K = 1 never takes.
     if K > 1:
@@ -142,7 +153,7 @@ def readout_backward(
             dS_W = tl.load(dS_W_ptr + end * D * D + matrix, square, 0.0)
             dS_b = tl.load(dS_b_ptr + end * D + vector, real, 0.0)
             dG += tl.where(left, dot(k, dS_W, DOT, PRECISION) + dS_b, 0.0)
-            dk += tl.where(left, dot(written, tl.trans(dS_W), DOT, PRECISION), 0.0)
+            dk += tl.where(left, lr[:, None] * dot(G, tl.trans(dS_W), DOT, PRECISION), 0.0)
     dG, _ = centre(dG, real, D)
     tl.store(dG_ptr + token * D + tile, dG, inside)
     tl.store(dk_ptr + token * D + tile, dk, inside)

@@ -81,9 +81,8 @@ def reverse_scan(
         Λ ← Λ + ΔW + XᵀΔZ        λ ← λ + Δb + 1ᵀΔZ        Δℓ = rowsum(G ⊙ ΔG / ℓ)
 
     where ΔG, ΔW, Δb come from the read-outs; XΛ and λ only reach rows of whole mini-batches. N is strictly triangular, so that iterating the first
-    line is exact, as in ``scan``. Λ of a block's end replaces its ΔW (``dWs``), λ goes to ``ls``, the
-    new ΔG to ``w``. Rows of an ``opening`` pass nothing on to W and b.
-    All this for the ``part`` blocks from ``begin`` on, given Λ, λ after them.
+    line is exact, as in ``scan``. Λ of a block's end replaces its ΔW (``dWs``), λ goes to ``ls``, the new ΔG to ``w``. Rows of an ``opening`` pass
+    nothing on to W and b. All this for the ``part`` blocks from ``begin`` on, given Λ, λ after them.
     """
     head, row = tl.program_id(0), tl.program_id(1)
     start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)

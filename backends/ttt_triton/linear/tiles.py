@@ -72,7 +72,7 @@ def readers(scale_ptr, last, K: tl.constexpr, R: tl.constexpr):
     """[i, j] The factor with which row i reads what row j wrote, ℓ_j aside: s_{K−1} of earlier mini-batches, s_i of its own up to itself, else 0."""
     i = tl.arange(0, R)
     scale = tl.load(scale_ptr + i % K)
-    return tl.where(earlier(K, R), last, tl.where(own(K, R), scale[:, None], 0.0))
+    return tl.where(i[None, :] <= i[:, None], tl.where(earlier(K, R), last, scale[:, None]), 0.0)
 
 
 @triton.jit
@@ -159,3 +159,42 @@ def training_rows(k, W, z, opening_ptr, slot, opening, real, D: tl.constexpr, ep
     z, _ = centre(z, real, D)
     r = rstd(z, D, eps)
     return z * r, r
+
+
+@triton.jit
+def readout_rows(
+    q,
+    k,
+    written,
+    W,
+    b,
+    scale_ptr,
+    last,
+    opening_ptr,
+    slot,
+    opening,
+    real,
+    K: tl.constexpr,
+    D: tl.constexpr,
+    eps,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """(ẑ, r) of a block's read-outs, as ``training_rows``: Z̄ = QW + b − (M ⊙ (QKᵀ + 1)) H, M of ``readers``, H = diag(ℓ) G (``written``)."""
+    z = dot(q, W, DOT, PRECISION) + b
+    if opening_ptr is not None:
+        z = tl.where(opening, tl.load(opening_ptr + slot, opening, 0.0), z)
+    M = readers(scale_ptr, last, K, q.shape[0])
+    # A product plus 1 would be taken for the one that ``readout_backward`` has of QKᵀ + 1 later, and kept until then.
+    M = M * dot(q, tl.trans(k), DOT, PRECISION) + M
+    z, _ = centre(added(-M, written, z, DOT, PRECISION), real, D)
+    r = rstd(z, D, eps)
+    return z * r, r
+
+
+@triton.jit
+def through_norm(dy, z, r, gamma, real, D: tl.constexpr):
+    """ΔZ = r (γΔY − mean(γΔY) − ẑ mean(γΔY ⊙ ẑ)), the cotangent of rows that LayerNorm normalized to ẑ = ``z``."""
+    dz = dy.to(tl.float32) * gamma
+    dz, _ = centre(dz - z * (tl.sum(dz * z, 1)[:, None] / D), real, D)
+    return r * dz
