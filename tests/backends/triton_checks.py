@@ -26,7 +26,7 @@ from ttt_torch import TTTLayer
 from ttt_triton.launcher import kind
 from ttt_triton.layout import INTERPRETED, Layout, saved_dtype, tile
 from ttt_triton.linear import op, op_backward
-from ttt_triton.linear.launch import Piece, pieces
+from ttt_triton.linear.launch import FULL, Piece, pieces
 from ttt_triton.linear.op import forward
 from ttt_triton.linear.op_backward import backward
 from ttt_triton.overlap import PROGRAMS
@@ -78,12 +78,15 @@ def test_arguments_of_a_kind_are_one_to_triton():
 
 @pytest.mark.parametrize("blocks", [0, 1, 127, 128, 129, 255, 256, 512, 1000])
 def test_pieces_hold_all_blocks_once(blocks):
-    found = pieces(2, 1, blocks, None)
+    found = pieces(2, 1, blocks, None, False)
     assert [block for piece in found for block in range(piece.begin, piece.begin + piece.blocks)] == list(range(blocks))
     assert len(found) <= 4
     assert all(piece.places == 2 * piece.blocks for piece in found)
     assert len(found) == 4 or blocks < 512
-    assert len(pieces(2, PROGRAMS, blocks, None)) == 1
+    assert len(pieces(2, PROGRAMS, blocks, None, False)) == 1
+    halves = pieces(2, PROGRAMS, blocks, None, True)
+    assert len(halves) == 1 + (blocks > 1 and 2 * PROGRAMS * blocks >= 2 * FULL)
+    assert sum(piece.places for piece in halves) == 2 * blocks
 
 
 def test_pieces_are_no_further_from_float64_than_one(monkeypatch):

@@ -18,7 +18,9 @@ from .scan import scan
 from .training_backward import training_backward
 
 SHORTEST = 1 if INTERPRETED else 128
-"""Blocks of a piece, at the least: Python would take longer than a GPU."""
+"""Blocks of a piece that runs beside others, at the least: Python would take longer than a GPU."""
+FULL = 1 if INTERPRETED else 2048
+"""Programs of a parallel kernel, at the least, that do not miss those of another half."""
 
 
 class Piece(NamedTuple):
@@ -29,14 +31,15 @@ class Piece(NamedTuple):
     places: int
 
 
-def pieces(rows: int, heads: int, blocks: int, ragged: int | None) -> list[Piece]:
-    """Those of R = ``rows`` sequences of as many blocks: four at most where scans leave half of a GPU to parallel kernels, else one.
+def pieces(rows: int, heads: int, blocks: int, ragged: int | None, halved: bool) -> list[Piece]:
+    """Those of R = ``rows`` sequences of as many blocks: four at most where scans leave half of a GPU to parallel kernels, else one or two halves.
 
     Sequences of different lengths, in ``ragged`` places, are one piece.
     """
     if ragged is not None:
         return [Piece(0, ragged, ragged)]
-    count = max(min(4, blocks // SHORTEST), 1) if leaves_room(rows * heads) else 1
+    alone = 2 if halved and rows * heads * blocks >= 2 * FULL else 1
+    count = max(min(4, blocks // SHORTEST), 1) if leaves_room(rows * heads) else alone
     part = max(-(-blocks // count), 1)
     found = ((begin, min(part, blocks - begin)) for begin in range(0, max(blocks, 1), part))
     return [Piece(begin, length, rows * length) for begin, length in found]

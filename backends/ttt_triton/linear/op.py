@@ -61,7 +61,7 @@ def forward(
         if (start is not None or longest % size) and piece.begin + piece.blocks >= blocks:
             sum_up[heads, rows](k, lr, G, *where, S_W, S_b, longest, heads)
 
-    order = pieces(rows, heads, blocks, None if start is None else total)
+    order = pieces(rows, heads, blocks, None if start is None else total, False)
     with torch.cuda.device_of(q):
         take_turns(order, [None] * len(order), train, read)
     return outputs

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+from ..layout import tile
 from ..operators import operator
-from ..overlap import take_turns
+from ..overlap import leaves_room, take_turns
 from .launch import Piece, launcher, pieces, scans
-from .op import room
+from .op import room as results
 from .readout_backward import readout_backward
 from .training_backward import training_backward
+
+ROOMS = 2
+"""So many pieces are in hand where kernels of one run beside those of another."""
+
+
+class Room(NamedTuple):
+    """What the kernels write of a piece for those after them: ΔG, which w replaces, ΔW, which Λ replaces, Δb and λ."""
+
+    gradients: Tensor
+    weights: Tensor
+    biases: Tensor
+    ends: Tensor
+
+    @classmethod
+    def of(cls, places: int, block: int, Ws: Tensor) -> Room:
+        """Of ``places`` blocks of ``block`` tokens, for weights like Ws."""
+        heads, width = Ws.shape[1], Ws.shape[-1]
+        biases, ends = (Ws.new_empty((places, heads, width), dtype=torch.float32) for _ in range(2))
+        return cls(Ws.new_empty((places, block, heads, width)), Ws.new_empty((places, *Ws.shape[1:])), biases, ends)
 
 
 @operator("linear_backward")
@@ -44,48 +66,67 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Cotangents of q, k, v, ℓ, W, b, s, γ, β, and of the opening's two parts, empty where there is none."""
     rows, (heads, width), size = dW_end.shape[0], q.shape[1:], scale.shape[0]
-    dq, dk, dv, dlr, dW, db = map(room, (q, k, v, lr, dW_end, db_end))
+    dq, dk, dv, dlr, dW, db = map(results, (q, k, v, lr, dW_end, db_end))
     if start is not None:
         # Not every token need belong to a sequence.
         for x in (dq, dk, dv, dlr):
             x.zero_()
     dopening_k, dopening_q = (None if x is None else torch.zeros_like(x) for x in (opening_k, opening_q))
-    # Each tile is read before it is written: w takes the place of ΔG; Ẑ lies where the cotangent of V will, if of its dtype.
-    w = dG = torch.empty_like(G)
+    # Each tile is read before it is written: Ẑ lies where the cotangent of V will, if of its dtype.
     normed = dv if dv.dtype == G.dtype else torch.empty_like(G)
     rstd = torch.empty_like(lr, dtype=torch.float32)
-    dWs, dbs, ls = torch.empty_like(Ws), torch.empty_like(bs), torch.empty_like(bs)
     dscales, dgammas, dbetas = scale.new_empty(total, heads, size), gamma.new_empty(total, heads, width), beta.new_empty(total, heads, width)
     where = start, length, phase, first
     _, reverse_scan, rates = scans(size, k, v, lr, opening_k is not None)
     read_back, train_back = (launcher(kernel, q.dtype, width, size) for kernel in (readout_backward, training_backward))
-    order = pieces(rows, heads, blocks, None if start is None else total)[::-1]
+    order = pieces(rows, heads, blocks, None if start is None else total, True)[::-1]
+    most, block = max(piece.places for piece in order), tile(size, width, q.dtype) // size * size
+    abreast = min(ROOMS, len(order)) if leaves_room(rows * heads) else 1
+    rooms = [Room.of(most, block, Ws) for _ in range(abreast)]
 
-    def read(piece: Piece, _: None) -> None:
+    def read(piece: Piece, room: Room) -> None:
         if piece.places:
             read_back[heads, piece.places](
                 *(q, k, lr, G, Ws, bs, opening_k, opening_q, scale, gamma, *where, row, dy, dS_W, dS_b),
-                *(dq, dk, dG, normed, rstd, dWs, dbs, dopening_q, dscales, dgammas, dbetas),
+                *(dq, dk, room.gradients, normed, rstd, room.weights, room.biases, dopening_q, dscales, dgammas, dbetas),
                 *(longest, blocks, piece.begin, piece.blocks, heads, eps),
             )
 
-    def reverse(piece: Piece, _: None) -> None:
+    def reverse(piece: Piece, room: Room) -> None:
         ends = (dW_end, db_end) if piece is order[0] else (dW, db)
-        # It may fetch ahead what ``read`` is still writing of the piece before, and then throws it away.
         reverse_scan[heads, rows](
-            *(k, v, rates, scale, gamma, beta, *where, dG, normed, rstd, dWs, dbs, ls, *ends, w, dlr, dW, db),
+            *(
+                k,
+                v,
+                rates,
+                scale,
+                gamma,
+                beta,
+                *where,
+                room.gradients,
+                normed,
+                rstd,
+                room.weights,
+                room.biases,
+                room.ends,
+                *ends,
+                room.gradients,
+                dlr,
+                dW,
+                db,
+            ),
             *(longest, blocks, piece.begin, piece.blocks, heads),
         )
 
-    def close(piece: Piece, _: None) -> None:
+    def close(piece: Piece, room: Room) -> None:
         if piece.places:
             train_back[heads, piece.places](
-                *(k, v, lr, G, Ws, scale, gamma, beta, *where, row, normed, rstd, w, dWs, ls),
+                *(k, v, lr, G, Ws, scale, gamma, beta, *where, row, normed, rstd, room.gradients, room.weights, room.ends),
                 *(dk, dv, dopening_k, dscales, dgammas, dbetas),
                 *(longest, blocks, piece.begin, piece.blocks, heads),
             )
 
     with torch.cuda.device_of(q):
-        take_turns(order, [None] * len(order), read, reverse, close, scan=1)
+        take_turns(order, rooms, read, reverse, close, scan=1)
     dopening_k, dopening_q = (q.new_empty(0) if dx is None else dx for dx in (dopening_k, dopening_q))
     return dq, dk, dv, dlr, dW, db, dscales.sum((0, 1)), dgammas.sum(0), dbetas.sum(0), dopening_k, dopening_q

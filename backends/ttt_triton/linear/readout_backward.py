@@ -80,7 +80,8 @@ def readout_backward(
 
     plus ΔG += KΔS_W + ΔS_b and ΔK += HΔS_Wᵀ over the mini-batch left open. Rows of an ``opening`` hand ΔZ̄ back instead of passing it on to
     W and b. ΔK and ΔG are parts: the training rows add theirs later. Also Ẑ ``[N, H, D]`` and r ``[N, H]`` of the training rows, recomputed, and
-    this block's part of Δs ``[blocks, H, K]``, Δγ and Δβ ``[blocks, H, D]``.
+    this block's part of Δs ``[blocks, H, K]``, Δγ and Δβ ``[blocks, H, D]``. ΔG ``[places, R // K · K, H, D]``, ΔW ``[places, H, D, D]`` and
+    Δb ``[places, H, D]`` are of this piece's blocks alone, in the order of programs.
     """
     head = tl.program_id(0)
     place = among_all(tl.program_id(1), blocks, begin, part, first_ptr)
@@ -96,7 +97,8 @@ def readout_backward(
     inside = valid[:, None] & real
     token = (start + n * (R // K * K) - phase).to(tl.int64) * H + head
     tile = i[:, None] * (H * D) + vector
-    at = place.to(tl.int64) * H + head
+    at, spot = place.to(tl.int64) * H + head, tl.program_id(1).to(tl.int64)
+    here, there = spot * (R // K * K) * H + head, spot * H + head
     slot = row.to(tl.int64) * K * H * D + head * D
     opening = inside & (i < K)[:, None] & (n == 0)
     k = tl.load(k_ptr + token * D + tile, inside, 0.0)
@@ -125,8 +127,8 @@ def readout_backward(
         through = tl.where(opening, 0.0, dz)
     through, dz = through.to(DOT), dz.to(DOT)
 
-    tl.store(dW_ptr + at * D * D + matrix, dot(tl.trans(q), through, DOT, PRECISION), square)
-    tl.store(db_ptr + at * D + across, summed(through, DOT, PRECISION), top)
+    tl.store(dW_ptr + there * D * D + matrix, dot(tl.trans(q), through, DOT, PRECISION), square)
+    tl.store(db_ptr + there * D + across, summed(through, DOT, PRECISION), top)
     pairs = dot(dz, tl.trans(written), DOT, PRECISION)
     dq = dot(through, tl.trans(W), DOT, PRECISION)
     dq = added(-readers(scale_ptr, last, K, R) * pairs, k, dq, DOT, PRECISION)
@@ -155,5 +157,5 @@ def readout_backward(
             dG += tl.where(left, dot(k, dS_W, DOT, PRECISION) + dS_b, 0.0)
             dk += tl.where(left, lr[:, None] * dot(G, tl.trans(dS_W), DOT, PRECISION), 0.0)
     dG, _ = centre(dG, real, D)
-    tl.store(dG_ptr + token * D + tile, dG, inside)
+    tl.store(dG_ptr + here * D + tile, dG, inside)
     tl.store(dk_ptr + token * D + tile, dk, inside)

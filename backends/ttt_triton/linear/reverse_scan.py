@@ -82,11 +82,11 @@ def reverse_scan(
 
     where ΔG, ΔW, Δb come from the read-outs; XΛ and λ only reach rows of whole mini-batches. N is strictly triangular, so that iterating the first
     line is exact, as in ``scan``. Λ of a block's end replaces its ΔW (``dWs``), λ goes to ``ls``, the new ΔG to ``w``. Rows of an ``opening`` pass
-    nothing on to W and b. All this for the ``part`` blocks from ``begin`` on, given Λ, λ after them.
+    nothing on to W and b. All this for the ``part`` blocks from ``begin`` on, given Λ, λ after them; ΔG, ΔW, Δb, w and λ are of these alone.
     """
     head, row = tl.program_id(0), tl.program_id(1)
     start, length, phase = sequence(row, longest, start_ptr, length_ptr, phase_ptr)
-    first = row * blocks
+    first = row * part
     if first_ptr is not None:
         first = tl.load(first_ptr + row)
     d = tl.arange(0, D_PAD)
@@ -108,7 +108,8 @@ def reverse_scan(
         inside = valid[:, None] & real
         token = (start + n * (R // K * K) - phase).to(tl.int64) * H + head
         tile = i[:, None] * (H * D) + vector
-        at = (first + n).to(tl.int64) * H + head
+        spot = (first + n - begin).to(tl.int64)
+        at, room = spot * H + head, spot * (R // K * K) * H + head
         x = tl.load(k_ptr + token * D + tile, inside, 0.0)
         gamma = tl.load(gamma_ptr + head * D + vector, real, 0.0)
         beta = tl.load(beta_ptr + head * D + vector, real, 0.0)
@@ -116,7 +117,7 @@ def reverse_scan(
         lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)[:, None]
         normed = tl.load(normed_ptr + token * D + tile, inside, 0.0).to(tl.float32)
         r = tl.load(rstd_ptr + token + i[:, None] * H, valid[:, None], 1.0)
-        given = tl.load(dG_ptr + token * D + tile, inside, 0.0).to(tl.float32)
+        given = tl.load(dG_ptr + room * D + tile, inside, 0.0).to(tl.float32)
         dW_block = tl.load(dWs_ptr + at * D * D + matrix, both, 0.0).to(tl.float32)
         db_block = tl.load(dbs_ptr + at * D + vector, real, 0.0)
         tl.store(dWs_ptr + at * D * D + matrix, dW, both)
@@ -137,7 +138,7 @@ def reverse_scan(
                 for _ in range(R // K - 1):
                     dG = added(N, dz, base, DOT, PRECISION)
                     dz = second_derivative(lr * dG, normed, F, s2, square, r, real, D)
-        tl.store(w_ptr + token * D + tile, lr * dG, inside)
+        tl.store(w_ptr + room * D + tile, lr * dG, inside)
         along = tl.sum(normed * dG, 1)[:, None]
         # Rowsum of G ⊙ ΔG, where G = r (c − γ²ẑ − s₂ẑ − …) is had from F.
         dlr = tl.sum(F * dG, 1)[:, None] / r + r * (m / 2 * along - tl.sum(square * normed * dG, 1)[:, None])

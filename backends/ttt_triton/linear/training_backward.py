@@ -57,7 +57,7 @@ def training_backward(
         Δγ += 1ᵀ(p ⊙ (2γẐ + β − V + K))        Δβ += 1ᵀ(γp)        Δs_{K−1} −= Σ ℓ ⊙ (KΛ + λ) ⊙ G + Σ P ⊙ (KKᵀ + 1)
 
     where diag(ℓ) is 0 before Λ, λ for rows of mini-batches that are not whole. Δs ``[blocks, H, K]``, Δγ and Δβ ``[blocks, H, D]`` hold this block's
-    parts, those of the read-outs already.
+    parts, those of the read-outs already. w, Λ and λ are of this piece, as ``readout_backward`` left ΔG, ΔW and Δb.
     """
     head = tl.program_id(0)
     place = among_all(tl.program_id(1), blocks, begin, part, first_ptr)
@@ -72,19 +72,20 @@ def training_backward(
     inside = valid[:, None] & real
     token = (start + n * (R // K * K) - phase).to(tl.int64) * H + head
     tile = i[:, None] * (H * D) + vector
-    at = place.to(tl.int64) * H + head
+    at, spot = place.to(tl.int64) * H + head, tl.program_id(1).to(tl.int64)
+    here, there = spot * (R // K * K) * H + head, spot * H + head
     k = tl.load(k_ptr + token * D + tile, inside, 0.0)
     G = tl.load(G_ptr + token * D + tile, inside, 0.0)
     W = tl.load(Ws_ptr + at * D * D + matrix, square, 0.0)
-    dW = tl.load(dWs_ptr + at * D * D + matrix, square, 0.0)
-    db = tl.load(dbs_ptr + at * D + vector, real & (n < count), 0.0)
+    dW = tl.load(dWs_ptr + there * D * D + matrix, square, 0.0)
+    db = tl.load(dbs_ptr + there * D + vector, real & (n < count), 0.0)
     lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)
     rates = tl.where(writers(n, length, phase, i, K, R), lr, 0.0)
     dscale = rates * tl.sum(G.to(tl.float32) * (dot(k, dW, DOT, PRECISION) + db), 1)
 
     bent = k.to(tl.float32) - tl.load(v_ptr + token * D + tile, inside, 0.0).to(tl.float32)
     normed = tl.load(normed_ptr + token * D + tile, inside, 0.0).to(tl.float32)
-    w = tl.load(w_ptr + token * D + tile, inside, 0.0).to(tl.float32)
+    w = tl.load(w_ptr + here * D + tile, inside, 0.0).to(tl.float32)
     r = tl.load(rstd_ptr + token + i[:, None] * H, valid[:, None], 1.0)
     gamma = tl.load(gamma_ptr + head * D + vector, real, 0.0)
     bent += 2 * gamma * normed + tl.load(beta_ptr + head * D + vector, real, 0.0)

@@ -52,23 +52,30 @@ def fetch(
     start,
     length,
     phase,
+    earliest,
+    shift,
     head,
     H,
     K: gl.constexpr,
     D: gl.constexpr,
     R: gl.constexpr,
 ):
-    """Begin to copy the inputs of mini-batch n, the last but ``back``; 0 where there is no token."""
+    """Begin to copy the inputs of mini-batch n, the last but ``back``; 0 where there is no token, or before the ``earliest`` mini-batch.
+
+    Its ΔG is ``shift`` tokens further on than n K.
+    """
     W: gl.constexpr = D // 16
     i, d = gl.arange(0, R, gl.SliceLayout(1, copied(W))), gl.arange(0, D, gl.SliceLayout(0, copied(W)))
     j = gl.arange(0, R, copied_numbers(W))
     place, token = n * K - phase, (start + n * K - phase).to(gl.int64) * H + head
     valid, one = ((i < K) & (place + i >= 0) & (place + i < length))[:, None], (j < K) & (place + j >= 0) & (place + j < length)
-    at = token * D + i[:, None] * (H * D) + d[None, :]
+    valid, one = valid & (n >= earliest), one & (n >= earliest)
+    tile = i[:, None] * (H * D) + d[None, :]
+    at = token * D + tile
     async_copy.async_copy_global_to_shared(room[0].index(back // 2 % 2), k_ptr + at, valid)
     async_copy.async_copy_global_to_shared(room[1].index(back // 2 % 2), v_ptr + at, valid)
     async_copy.async_copy_global_to_shared(room[2].index(back // 2 % 2), normed_ptr + at, valid)
-    async_copy.async_copy_global_to_shared(room[3].index(back // 2 % 2), dG_ptr + at, valid)
+    async_copy.async_copy_global_to_shared(room[3].index(back // 2 % 2), dG_ptr + ((shift + n * K).to(gl.int64) * H + head) * D + tile, valid)
     async_copy.async_copy_global_to_shared(room[4].index(back // 2 % 2), lr_ptr + token + j * H, one)
     async_copy.async_copy_global_to_shared(room[5].index(back // 2 % 2), rstd_ptr + token + j * H, one)
     async_copy.commit_group()
@@ -110,6 +117,8 @@ def step(
     start,
     length,
     phase,
+    earliest,
+    shift,
     head,
     H,
     K: gl.constexpr,
@@ -140,13 +149,13 @@ def step(
     c_mean, m, s2, whole = sum_four(one, W)
     straight, along, steep, bend = sum_four(two, W)
     following = fetched(back + 1, there, gamma, beta, W)
-    fetch(back + 4, n - 4, here, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K, D, R)
+    fetch(back + 4, n - 4, here, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, earliest, shift, head, H, K, D, R)
     lr, r = lr[:, None], r[:, None]
     c_mean, m, s2, mean = c_mean / D, m / D, s2 / D, along / D
     tilt = s2 + m / 2
     F_sum = steep - c_mean * whole - tilt * along
     dz = (lr * r * r) * ((square - s2) * dG - (straight - s2 * whole) / D - (curved - c_mean - tilt * normed) * mean - normed * (F_sum / D))
-    gl.store(w_ptr + token * D + tile, (lr * dG).to(gl.bfloat16), inside[:, None])
+    gl.store(w_ptr + ((shift + n * K).to(gl.int64) * H + head) * D + tile, (lr * dG).to(gl.bfloat16), inside[:, None])
     # Rowsum of G ⊙ ΔG, where G = r (c − γ²ẑ − s₂ẑ − …) is had from the sums.
     gl.store(dlr_ptr + token + i[:, None] * H, r * (F_sum + m / 2 * along - bend), inside[:, None])
     through = dz
@@ -225,17 +234,19 @@ def reverse_scan(
     W: gl.constexpr = D // 16
     gl.static_assert(gl.num_warps() == W)
     head, row = gl.program_id(0), gl.program_id(1)
-    start, length, phase, first = row * longest, longest, 0, row * blocks
+    start, length, phase, first = row * longest, longest, 0, row * part
     if start_ptr is not None:
         start, length, phase, first = gl.load(start_ptr + row), gl.load(length_ptr + row), gl.load(phase_ptr + row), gl.load(first_ptr + row)
     # An even number: past the last mini-batch comes one without tokens, which changes nothing.
     count = gl.minimum(gl.cdiv(phase + length, 2 * K) * 2, (begin + part) * BLOCK)
+    first -= begin
+    earliest, shift = begin * BLOCK, first * (BLOCK * K)
     even, odd = room(R, D), room(R, D)
     even_one, odd_one, even_two, odd_two = shared_four(R, W), shared_four(R, W), shared_four(R, W), shared_four(R, W)
-    fetch(0, count - 1, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K, D, R)
-    fetch(1, count - 2, even, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K, D, R)
-    fetch(2, count - 3, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K, D, R)
-    fetch(3, count - 4, even, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, head, H, K, D, R)
+    fetch(0, count - 1, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, earliest, shift, head, H, K, D, R)
+    fetch(1, count - 2, even, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, earliest, shift, head, H, K, D, R)
+    fetch(2, count - 3, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, earliest, shift, head, H, K, D, R)
+    fetch(3, count - 4, even, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, earliest, shift, head, H, K, D, R)
 
     e, c = gl.arange(0, D, gl.SliceLayout(1, maps(W))), gl.arange(0, D, gl.SliceLayout(0, maps(W)))
     i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
@@ -260,11 +271,32 @@ def reverse_scan(
             n = count - 1 - back
             dW, db, inputs = step(
                 *(back, n, dW, db, inputs, odd, even, odd_one, odd_two, gamma, beta, last),
-                *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, w_ptr, dlr_ptr, start, length, phase, head, H, K, D, R, False),
+                *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, w_ptr, dlr_ptr, start, length, phase, earliest, shift),
+                *(head, H, K, D, R, False),
             )
             dW, db, inputs = step(
                 *(back + 1, n - 1, dW, db, inputs, even, odd, even_one, even_two, gamma, beta, last),
-                *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, w_ptr, dlr_ptr, start, length, phase, head, H, K, D, R, OPENING),
+                *(
+                    k_ptr,
+                    v_ptr,
+                    lr_ptr,
+                    normed_ptr,
+                    rstd_ptr,
+                    dG_ptr,
+                    w_ptr,
+                    dlr_ptr,
+                    start,
+                    length,
+                    phase,
+                    earliest,
+                    shift,
+                    head,
+                    H,
+                    K,
+                    D,
+                    R,
+                    OPENING,
+                ),
             )
         dW += lying(dW_block, W)
         db += db_block
