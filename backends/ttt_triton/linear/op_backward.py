@@ -95,27 +95,8 @@ def backward(
     def reverse(piece: Piece, room: Room) -> None:
         ends = (dW_end, db_end) if piece is order[0] else (dW, db)
         reverse_scan[heads, rows](
-            *(
-                k,
-                v,
-                rates,
-                scale,
-                gamma,
-                beta,
-                *where,
-                room.gradients,
-                normed,
-                rstd,
-                room.weights,
-                room.biases,
-                room.ends,
-                *ends,
-                room.gradients,
-                dlr,
-                dW,
-                db,
-            ),
-            *(longest, blocks, piece.begin, piece.blocks, heads),
+            *(k, v, rates, scale, gamma, beta, *where, room.gradients, normed, rstd, room.weights, room.biases, room.ends, *ends),
+            *(room.gradients, dlr, dW, db, longest, blocks, piece.begin, piece.blocks, heads),
         )
 
     def close(piece: Piece, room: Room) -> None:
