@@ -5,21 +5,18 @@ Written once for every array library; a backend brings its own ``scan`` (a plain
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .arrays import Array, arange, cast, choose, compute_dtype, namespace, output_dtype, where_valid
 from .forms import block, dual, gated_sums, maps, primal, token, token_gradients
+from .scan import Loop, Scan, step_by_step, whole_scan, widening
 from .sequence import Grid, Rows
 from .state import State, initial_state
 from .tree import leaves, tree_map
 
 if TYPE_CHECKING:
     from .spec import LayerSpec
-
-Body = Callable[[Any, Any], tuple[Any, Array]]
-Scan = Callable[[Body, Any, tuple[Array, ...]], tuple[Any, Array]]
-"""scan(body, carry, xs) → (carry, ys): body(carry, xs[n]) → (carry, ys[n]) for n = 0, 1, …, stacked along the first axis."""
 
 FORMS = ("primal", "dual", "decode")
 BLOCK_ROWS = 64
@@ -29,15 +26,6 @@ _MINI_BATCH = {"primal": primal.mini_batch, "dual": dual.mini_batch}
 def usual_block_size(spec: LayerSpec) -> int:
     """Mini-batches of a block where time goes by operations, of which a block has fewer than its mini-batches: as many as have 64 rows, at most 4."""
     return max(1, min(4, BLOCK_ROWS // spec.mini_batch_size))
-
-
-def loop_scan(body: Body, carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Array]:
-    """The plain Python loop."""
-    ys: list[Array] = []
-    for n in range(xs[0].shape[0]):
-        carry, y = body(carry, tuple(x[n, ...] for x in xs))
-        ys.append(y)
-    return carry, namespace(xs[0]).stack(ys)
 
 
 def inner_loop(
@@ -53,7 +41,7 @@ def inner_loop(
     mask: Array | None = None,
     cu_seqlens: Array | None = None,
     longest: int | None = None,
-    scan: Scan = loop_scan,
+    scan: Scan = whole_scan,
     block_size: int = 1,
 ) -> tuple[Array, State]:
     """y_t = f(q_t; W_t) for every token, and the state after the last one; nothing is checked here (``validate`` does).
@@ -63,7 +51,7 @@ def inner_loop(
     The dual form takes up to ``block_size`` mini-batches in a step of the scan, which changes nothing beyond rounding.
     """
     dtype = compute_dtype(q, k, v, lr, *params.values(), *(() if state is None else leaves(state[:2])))
-    given, q, k, v, lr = q, *(cast(x, dtype) for x in (q, k, v, lr))
+    scan, given, lr = widening(scan, dtype), q, cast(lr, dtype)
     params = {name: cast(value, dtype) for name, value in params.items()}
     rows = None
     if cu_seqlens is not None:
@@ -89,8 +77,7 @@ def inner_loop(
             y, end = _by_block(spec, params, (q, k, v, lr), grid, start, scan, block_size)
         else:
             y, end = _by_mini_batch(spec, params, (q, k, v, lr), grid, start, form, scan)
-    y = y if rows is None else rows.scatter(y)
-    return cast(y, output_dtype(given, dtype)), end
+    return y if rows is None else rows.scatter(y), end
 
 
 def _by_mini_batch(
@@ -107,7 +94,7 @@ def _by_mini_batch(
         stepped = {name: choose(done, weight - scale[-1] * total[name], weight) for name, weight in weights.items()}
         return (stepped, {name: where_valid(~done, rest) for name, rest in total.items()}), y
 
-    (weights, grads), y = scan(body, (start.weights, start.grads), (*(grid.place(x) for x in inputs), grid.done))
+    (weights, grads), y = scan(step_by_step(body), (start.weights, start.grads), (*(grid.place(x) for x in inputs), grid.done))
     return grid.collect(y, inputs[0].shape[1]), State(weights, grads, grid.end_phase)
 
 
@@ -121,25 +108,32 @@ def _by_block(
     xp = namespace(inputs[0])
     scale = spec.update_rule.scale(spec, params)
     *tokens, done = (*(grid.place(x) for x in inputs), grid.done)
-    y, total = dual.mini_batch(spec, params, scale, start.weights, start.grads, *(x[0, ...] for x in tokens))
+    y, total = dual.mini_batch(spec, params, scale, start.weights, start.grads, *(cast(x[0, ...], scale.dtype) for x in tokens))
     weights = {name: choose(done[0, ...], weight - scale[-1] * total[name], weight) for name, weight in start.weights.items()}
     rest = grid.steps - 1
     steps = -(-rest // most)
     count = -(-rest // steps)
     factors = block.reading_factors(scale, count)
 
-    def blocks(x: Array, axis: int) -> Array:
-        """``[1 + rest, …]`` → ``[steps, …]``, the mini-batches of a block along one more axis, the last of them filled up with zeros."""
+    def blocks(x: Array) -> Array:
+        """``[1 + rest, B, H, K, …]`` → ``[steps, B, H, nK, …]``, the last block filled up with zeros."""
         filled = xp.concat([x[1:, ...], xp.zeros_like(x[: steps * count - rest, ...])])
-        return xp.moveaxis(xp.reshape(filled, (steps, count, *x.shape[1:])), 1, axis)
+        filled = xp.moveaxis(xp.reshape(filled, (steps, count, *x.shape[1:])), 1, 3)
+        return xp.reshape(filled, (*filled.shape[:3], -1, *x.shape[4:]))
 
-    def body(weights: Any, xs: Any) -> tuple[Any, Array]:
-        return block.mini_batches(spec, params, factors, weights, *xs)
+    def body(weights: Any, xs: Any) -> tuple[Any, Any]:
+        after, rows = block.train(spec, params, weights, *xs)
+        return after, (weights, rows[0][1], tuple(rows[1:]))
 
-    weights, ys = scan(body, weights, (*(blocks(x, 3) for x in tokens), blocks(done, 2)))
-    ys = xp.moveaxis(ys, 3, 1)
-    ys = xp.concat([y[None, ...], xp.reshape(ys, (steps * count, *ys.shape[2:]))[:rest, ...]])
-    _, k, v, lr = (grid.open(x) for x in inputs)
+    def stretch(loop: Loop, weights: Any, xs: tuple[Array, ...]) -> tuple[Any, Array]:
+        q, k, v, lr, gates = xs
+        weights, (starts, g, above) = loop(body, weights, (k, v, gates, block.pairs(spec, k, gates)))
+        return weights, block.read(spec, params, factors, starts, [(k, g), *above], q, lr)
+
+    weights, ys = scan(stretch, weights, tuple(blocks(x) for x in (*tokens, where_valid(done, scale[-1] * tokens[-1]))))
+    ys = xp.moveaxis(xp.reshape(ys, (*ys.shape[:3], count, -1, ys.shape[-1])), 3, 1)
+    ys = xp.concat([cast(y[None, ...], ys.dtype), xp.reshape(ys, (steps * count, *ys.shape[2:]))[:rest, ...]])
+    _, k, v, lr = (cast(grid.open(x), scale.dtype) for x in inputs)
     last = gated_sums(spec, token_gradients(spec, params, maps(spec, weights), k, v), lr)
     grads = {name: choose(done[0, ...], last[name], total[name]) for name in weights}
     return grid.collect(ys, inputs[0].shape[1]), State(weights, grads, grid.end_phase)
@@ -155,5 +149,5 @@ def _by_token(spec: LayerSpec, params: Mapping[str, Array], inputs: tuple[Array,
         return token(spec, params, scale, carry, *xs)
 
     xs = tuple(xp.permute_dims(x, (1, 0, *range(2, x.ndim))) for x in (*inputs, valid))
-    end, y = scan(body, start, xs)
+    end, y = scan(step_by_step(body), start, xs)
     return where_valid(valid, xp.permute_dims(y, (1, 0, 2, 3))), end

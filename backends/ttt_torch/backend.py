@@ -13,11 +13,11 @@ from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[r
 
 from tttcore import Backend, LayerSpec, State
 from tttcore.arrays import NAMESPACES
-from tttcore.inner_loop import inner_loop, loop_scan, usual_block_size
+from tttcore.inner_loop import inner_loop, usual_block_size
 from tttcore.sequence import longest_sequence
 from tttcore.tree import leaves
 
-from .scan import checkpointed_scan
+from .scan import checkpointed_scan, grouped_scan
 
 
 def _cumulative_sum(x: torch.Tensor, /, *, axis: int, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -46,7 +46,7 @@ def inner(
     """The inner loop, differentiable in every floating-point argument; see ``tttcore.Backend.inner``."""
     longest = longest_sequence(cu_seqlens) if cu_seqlens is not None and concrete(cu_seqlens) else None
     differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in leaves((dict(params), q, k, v, lr, state)))
-    scan = checkpointed_scan if differentiable else loop_scan
+    scan = checkpointed_scan if differentiable else grouped_scan
     options = {"state": state, "form": form, "mask": mask, "cu_seqlens": cu_seqlens, "longest": longest}
     return inner_loop(spec, params, q, k, v, lr, scan=scan, block_size=usual_block_size(spec), **options)
 

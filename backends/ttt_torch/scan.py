@@ -1,4 +1,4 @@
-"""The scan of the inner loop on PyTorch: groups of mini-batches, recomputed in the backward pass."""
+"""The scans of the inner loop on PyTorch: groups of steps, recomputed in the backward pass."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from tttcore.inner_loop import Body, loop_scan
+from tttcore.scan import Loop, Stretch, python_loop
 
 
-def checkpointed_scan(body: Body, carry: Any, xs: tuple[torch.Tensor, ...]) -> tuple[Any, torch.Tensor]:
-    """``scan(body, carry, xs)`` whose backward keeps the carry at every √N-th of the N steps and recomputes what is between.
-
-    So memory grows with √N activations of a step plus √N carries, not with N; one more forward pass is the price.
-    """
+def grouped_scan(stretch: Stretch, carry: Any, xs: tuple[torch.Tensor, ...]) -> tuple[Any, torch.Tensor]:
+    """A scan in stretches of √N of the N steps, for so many of which what a stretch does at once takes memory."""
     steps = xs[0].shape[0]
     group = math.isqrt(steps - 1) + 1
     ys: list[torch.Tensor] = []
     for start in range(0, steps, group):
-        part = tuple(x[start : start + group] for x in xs)
-        carry, y = checkpoint(loop_scan, body, carry, part, use_reentrant=False, preserve_rng_state=False)  # pyright: ignore[reportGeneralTypeIssues]
+        carry, y = stretch(python_loop, carry, tuple(x[start : start + group] for x in xs))
         ys.append(y)
     return carry, torch.cat(ys)
+
+
+def checkpointed_scan(stretch: Stretch, carry: Any, xs: tuple[torch.Tensor, ...]) -> tuple[Any, torch.Tensor]:
+    """The grouped scan whose backward keeps the carry at every √N-th of the N steps and recomputes what is between.
+
+    So memory grows with √N activations of a step plus √N carries, not with N; one more forward pass is the price.
+    """
+
+    def recomputed(loop: Loop, carry: Any, part: tuple[torch.Tensor, ...]) -> tuple[Any, torch.Tensor]:
+        return checkpoint(stretch, loop, carry, part, use_reentrant=False, preserve_rng_state=False)  # pyright: ignore[reportReturnType]
+
+    return grouped_scan(recomputed, carry, xs)

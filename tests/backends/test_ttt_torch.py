@@ -20,7 +20,7 @@ from ttt_conformance.laws.expected import continued
 from ttt_conformance.problem import Differentiable, Options, Outcome, Problem, gradient, random_like
 from ttt_torch import BACKEND, TTTLayer
 from tttcore import LayerSpec, init
-from tttcore.inner_loop import loop_scan
+from tttcore.scan import whole_scan
 from tttcore.tree import leaves, paths, tree_map
 
 
@@ -160,7 +160,7 @@ def kept(steps, monkeypatch, scan=None):
 def test_checkpoints_keep_memory_sublinear(monkeypatch):
     """Eight times the mini-batches: √8 times the carries and 8 times the tokens, which are small; without checkpoints 8 times all."""
     few, many = (kept(steps, monkeypatch)[0] for steps in (16, 128))
-    plain_few, plain_many = (kept(steps, monkeypatch, loop_scan)[0] for steps in (16, 128))
+    plain_few, plain_many = (kept(steps, monkeypatch, whole_scan)[0] for steps in (16, 128))
     assert plain_many > 7 * plain_few, "the measure sees what is kept"
     assert many < 5 * few
     assert many < plain_many / 8
@@ -179,7 +179,7 @@ def test_checkpoints_do_not_change_gradients(inner, form, monkeypatch):
 
     found = run(problem)
     used = []
-    monkeypatch.setattr(ttt_torch.backend, "checkpointed_scan", lambda *args: used.append(1) or loop_scan(*args))
+    monkeypatch.setattr(ttt_torch.backend, "checkpointed_scan", lambda *args: used.append(1) or whole_scan(*args))
     plain, allowed = sensitivity(problem, run)
     assert used
     TRIAL.compare("checkpointed", found, plain, allowed)

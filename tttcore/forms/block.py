@@ -1,11 +1,15 @@
-"""The block dual: the dual form of n mini-batches at once, which touches the weights once for all of them (docs/mathematics.md, section 7)."""
+"""The block dual: the dual form of n mini-batches at once, which touches layer 1's weights once for all of them (docs/mathematics.md, section 7).
+
+Only ``train`` is sequential. What it needs of the tokens alone (``pairs``) and what needs its rows (``read``) is had for many blocks at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ..arrays import Array, arange, namespace, where_valid
+from ..arrays import Array, arange, namespace
 from .gradients import Rows, gated_sums, maps, token_gradients
 
 if TYPE_CHECKING:
@@ -14,65 +18,56 @@ if TYPE_CHECKING:
 Weights = dict[str, Array]
 
 
-def mini_batches(
-    spec: LayerSpec,
-    params: Mapping[str, Array],
-    factors: Array,
-    weights: Weights,
-    q: Array,
-    k: Array,
-    v: Array,
-    lr: Array,
-    done: Array,
-) -> tuple[Weights, Array]:
-    """n mini-batches from a border, S = 0: the weights after them, and y.
+def pairs(spec: LayerSpec, k: Array, gates: Array) -> Array:
+    """(X_i·X_j + 1) s_* ℓ_j of (13) in layer 1: for each mini-batch of tokens j all later tokens i, one below the other ``[…, (n−1 + … + 1)K, K]``.
 
-    q, k, v, y ``[B, H, n, K, D]``, ℓ (lr) ``[B, H, n, K]``; done ``[B, n]``: which mini-batches step the weights. After one that does not, no
-    token of its row may come. factors as ``reading_factors`` returns them. Law: equal to ``dual.mini_batch`` n times up to rounding.
+    k ``[…, nK, D]``; gates s_* ℓ ``[…, nK]``; n is 2 or more.
+    """
+    xp, ones = namespace(k), 1.0 if spec.inner_model.bias else 0.0
+    borders = range(0, k.shape[-2], spec.mini_batch_size)
+    past = [(k[..., start:end, :], k[..., end:, :], gates[..., None, start:end]) for start, end in pairwise(borders)]
+    return xp.concat([(later @ xp.matrix_transpose(own) + ones) * gate for own, later, gate in past], axis=-2)
+
+
+def train(spec: LayerSpec, params: Mapping[str, Array], weights: Weights, k: Array, v: Array, gates: Array, written: Array) -> tuple[Weights, Rows]:
+    """n mini-batches from a border, S = 0: the weights after them, and the rows (X, G) of every layer, each at its mini-batch's start.
+
+    k, v ``[B, H, nK, D]``; gates s_* ℓ ``[B, H, nK]``, 0 in a mini-batch that does not step the weights: after it no token of its row may come.
+    written: ``pairs`` of k and gates. By them layer 1 sees the block's earlier mini-batches, (13); weights above it step from one to the next.
+    """
+    xp = namespace(k)
+    size = spec.mini_batch_size
+    after = dict(weights)
+    z, taken = maps(spec, weights)[0](0, k), 0
+    parts: list[Rows] = []
+    for start in range(0, k.shape[-2], size):
+        own = slice(start, start + size)
+        new = _gradients(spec, params, after, z[..., :size, :], k[..., own, :], v[..., own, :])
+        after |= {name: after[name] - step for name, step in gated_sums(spec, new[1:], gates[..., own], first=2).items()}
+        parts.append(new)
+        later = z.shape[-2] - size
+        if later:
+            z = z[..., size:, :] - written[..., taken : taken + later, :] @ new[0][1]
+            taken += later
+    joined = (zip(*layer, strict=True) for layer in zip(*parts, strict=True))
+    rows = [(xp.concat(x, axis=-2) if index else k, xp.concat(g, axis=-2)) for index, (x, g) in enumerate(joined)]
+    return after | {name: after[name] - step for name, step in gated_sums(spec, rows[:1], gates).items()}, rows
+
+
+def read(spec: LayerSpec, params: Mapping[str, Array], factors: Array, weights: Weights, rows: Rows, q: Array, lr: Array) -> Array:
+    """y of all rows of a block, each at the weights that it reads, (15); weights at the block's start, rows as ``train`` returns them.
+
+    q, y ``[…, B, H, nK, D]``, ℓ (lr) ``[…, B, H, nK]``; factors as ``reading_factors`` returns them.
     """
     xp = namespace(q)
     model, ones = spec.inner_model, 1.0 if spec.inner_model.bias else 0.0
-    size = k.shape[3]
-    keys, labels = xp.unstack(k, axis=2), xp.unstack(v, axis=2)
-    stepping = factors[-1, 0] * lr
-    q, k, lr, gates = (_joined(x) for x in (q, k, lr, stepping))
-    affine, transposed = maps(spec, weights)
-    first = xp.unstack(_parted(affine(0, k), size), axis=2)
-    pairs = xp.unstack(_parted((k @ xp.matrix_transpose(k) + ones) * gates[..., None, :], size), axis=2)
-
-    def corrected(index: int, x: Array) -> Array:
-        """xW_l + b_l at the start of mini-batch c, (13): of layer 1 all rows were multiplied before."""
-        z = first[c] if index == 0 else affine(index, x)
-        if c == 0:
-            return z
-        x_past, g_past = rows[index]
-        written = gates[..., None, : c * size]
-        seen = pairs[c][..., : c * size] if index == 0 else (x @ xp.matrix_transpose(x_past) + ones) * written
-        return z - seen @ g_past
-
-    def pulled(index: int, g: Array) -> Array:
-        """gW_lᵀ at the start of mini-batch c, (14)."""
-        h_bar = transposed(index, g)
-        if c == 0:
-            return h_bar
-        x_past, g_past = rows[index]
-        return h_bar - ((g @ xp.matrix_transpose(g_past)) * gates[..., None, : c * size]) @ x_past
-
-    rows: Rows = []
-    for c, (key, label) in enumerate(zip(keys, labels, strict=True)):
-        new = token_gradients(spec, params, (corrected, pulled), key, label)
-        rows = [tuple(xp.concat(pair, axis=2) for pair in zip(*both, strict=True)) for both in zip(rows, new, strict=True)] if c else new
-
     layers, reading = model.layers(weights), factors * lr[..., None, :]
 
-    def read(index: int, x_bar: Array) -> Array:
-        """(15): all rows of the block at the weights that each of them reads."""
+    def affine(index: int, x_bar: Array) -> Array:
         (weight, bias), (x, g) = layers[index], rows[index]
         return x_bar @ weight + bias - ((x_bar @ xp.matrix_transpose(x) + ones) * reading) @ g
 
-    y = model.output(params, q, model.forward(q, read).outputs[-1], spec.eps)
-    steps = gated_sums(spec, rows, _joined(xp.permute_dims(where_valid(done, xp.permute_dims(stepping, (0, 2, 1, 3))), (0, 2, 1, 3))))
-    return {name: weight - steps[name] for name, weight in weights.items()}, _parted(y, size)
+    return model.output(params, q, model.forward(q, affine).outputs[-1], spec.eps)
 
 
 def reading_factors(scale: Array, count: int) -> Array:
@@ -85,11 +80,7 @@ def reading_factors(scale: Array, count: int) -> Array:
     return xp.where(j <= i, factors, xp.zeros_like(factors))
 
 
-def _joined(x: Array) -> Array:
-    """``[B, H, n, K, …]`` → ``[B, H, nK, …]``."""
-    return namespace(x).reshape(x, (*x.shape[:2], -1, *x.shape[4:]))
-
-
-def _parted(x: Array, size: int) -> Array:
-    """``[B, H, nK, D]`` → ``[B, H, n, K, D]``."""
-    return namespace(x).reshape(x, (*x.shape[:2], -1, size, x.shape[3]))
+def _gradients(spec: LayerSpec, params: Mapping[str, Array], weights: Weights, z: Array, k: Array, v: Array) -> Rows:
+    """``token_gradients`` where layer 1's output z is known."""
+    affine, transposed = maps(spec, weights)
+    return token_gradients(spec, params, (lambda index, x: affine(index, x) if index else z, transposed), k, v)

@@ -44,11 +44,11 @@ def token_gradients(spec: LayerSpec, params: Mapping[str, Array], start: Maps, k
     return list(zip(trace.inputs, gradients, strict=True))
 
 
-def gated_sums(spec: LayerSpec, rows: Rows, gates: Array) -> dict[str, Array]:
-    """Σ_j gate_j ∂L_j/∂W of every weight, by the names of the state; gates ``[B, H, K]``."""
+def gated_sums(spec: LayerSpec, rows: Rows, gates: Array, first: int = 1) -> dict[str, Array]:
+    """Σ_j gate_j ∂L_j/∂W of every weight, by the names of the state; rows are those of layers ``first``, …, gates ``[B, H, K]``."""
     xp = namespace(gates)
     sums: dict[str, Array] = {}
-    for index, (x, g) in enumerate(rows, start=1):
+    for index, (x, g) in enumerate(rows, start=first):
         written = gates[..., None] * g
         sums[f"W{index}"] = xp.matrix_transpose(x) @ written
         if spec.inner_model.bias:

@@ -13,7 +13,7 @@ _IN_BACKWARD = "__import__('torch')._C._current_graph_task_id() != -1"
 
 MUTANTS = {
     "truncated_at_groups": hidden(
-        CHECKPOINT, "ys.append(y)", "ys.append(y); carry = __import__('tttcore').tree.tree_map(lambda x: x.detach(), carry)",
+        "ttt_torch.scan:grouped_scan", "ys.append(y)", "ys.append(y); carry = __import__('tttcore').tree.tree_map(lambda x: x.detach(), carry)",
         "gradients stop at the border of a group of mini-batches",
     ),
     "gradient_1_percent_long": hidden(
@@ -40,9 +40,9 @@ MUTANTS = {
         NORM, "+ eps)", f"+ (1e-8 if {_IN_BACKWARD} else eps))", "the backward pass recomputes with another ε", EPS,
     ),
     "recomputed_from_another_carry": hidden(
-        CHECKPOINT, "checkpoint(loop_scan, body, carry, part,",
-        "checkpoint(lambda body, carry, part: loop_scan("
-        f"body, __import__('tttcore').tree.tree_map(lambda x: x + 1e-3 * ({_IN_BACKWARD}), carry), part), body, carry, part,",
+        CHECKPOINT, "checkpoint(stretch, loop, carry, part,",
+        "checkpoint(lambda loop, carry, part: stretch("
+        f"loop, __import__('tttcore').tree.tree_map(lambda x: x + 1e-3 * ({_IN_BACKWARD}), carry), part), loop, carry, part,",
         "the backward pass recomputes a group from another carry",
     ),
     "jax_gradient_1_percent_long": hidden(

@@ -5,23 +5,20 @@ from __future__ import annotations
 from .gradients import hidden
 from .mutant import Mutant
 
-BLOCK, FACTORS, LOOP = "tttcore.forms.block:mini_batches", "tttcore.forms.block:reading_factors", "tttcore.inner_loop:_by_block"
+PAIRS, TRAIN, FACTORS, LOOP = *(f"tttcore.forms.block:{name}" for name in ("pairs", "train", "reading_factors")), "tttcore.inner_loop:_by_block"
 DUAL, TAIL, GRID = "docs/mathematics.md#7-block-dual", "docs/decisions.md#11-a-ragged-tail-is-not-an-update", "docs/mathematics.md#101-the-grid"
 CAUSAL = "docs/decisions.md#5-causality-is-inclusive"
 
 MUTANTS = {
     "block_rows_at_its_start": Mutant(
-        BLOCK, "return z - seen @ g_past", "return z - 0 * (seen @ g_past)", "reference",
+        TRAIN, "] @ new[0][1]", "] @ (0 * new[0][1])", "reference",
         "training rows of a block do not see the mini-batches before theirs", DUAL, "torch",
     ),
-    "block_chain_at_its_start": Mutant(
-        BLOCK, "return h_bar - (", "return h_bar - 0 * (", "reference",
-        "below the last map gradients of a block go through the weights at its start", DUAL, "torch",
+    "block_upper_rows_at_its_start": Mutant(
+        TRAIN, "_gradients(spec, params, after,", "_gradients(spec, params, weights,", "reference",
+        "above the first map rows of a block are taken at the weights at its start", DUAL, "torch",
     ),
-    "block_upper_bias_at_its_start": Mutant(
-        BLOCK, "(x @ xp.matrix_transpose(x_past) + ones)", "(x @ xp.matrix_transpose(x_past))", "reference",
-        "biases above the first map do not move within a block", DUAL, "torch",
-    ),
+    "block_bias_at_its_start": Mutant(PAIRS, "+ ones", "", "reference", "the first map's bias does not move within a block", DUAL, "torch"),
     "block_factor_of_the_reader": Mutant(
         FACTORS, "scale[-1], xp.concat([scale] * count)[:, None]", "xp.concat([scale] * count)[:, None], xp.concat([scale] * count)[:, None]",
         "reference", "earlier mini-batches of a block are read with the reader's factor", DUAL, "torch",
@@ -30,7 +27,7 @@ MUTANTS = {
         FACTORS, "j <= i", "j < i", "reference", "in a block a token does not read its own update", CAUSAL, "torch",
     ),
     "block_tail_steps": Mutant(
-        BLOCK, "where_valid(done, xp.permute_dims(stepping, (0, 2, 1, 3)))", "xp.permute_dims(stepping, (0, 2, 1, 3))", "split",
+        LOOP, "where_valid(done, scale[-1] * tokens[-1])", "scale[-1] * tokens[-1]", "split",
         "an open mini-batch at the end of a block steps the weights", TAIL, "torch",
     ),
     "block_sum_lost": Mutant(
@@ -49,6 +46,6 @@ MUTANTS = {
         LOOP, "last[name], total[name]", "last[name].detach(), total[name]", "S of the mini-batch that is left open after a block has no gradient",
     ),
     "block_steps_detached": hidden(
-        BLOCK, "weight - steps[name]", "weight - steps[name].detach()", "gradients stop at the border of a block",
+        TRAIN, "after[name] - step", "after[name] - step.detach()", "gradients stop at the border of a block",
     ),
 }  # fmt: skip

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from .mutant import Mutant
 
-INNER_LOOP, LOOP, TOKENS, SCAN = ("tttcore.inner_loop:" + name for name in ("inner_loop", "_by_mini_batch", "_by_token", "loop_scan"))
+INNER_LOOP, LOOP, TOKENS = ("tttcore.inner_loop:" + name for name in ("inner_loop", "_by_mini_batch", "_by_token"))
 ROWS, SCALE, GATE = "tttcore.forms.gradients:token_gradients", "tttcore.update:MiniBatch.scale", "tttcore.update:MiniBatch.gate"
 OUTPUT, LN = "tttcore.inner_model.stack:Stack.output_and_vjp", "tttcore.inner_model.norm:layer_norm_and_vjp"
 CONVOLVE, GELU = "tttcore.views.projections:Projections._convolve", "tttcore.inner_model.activations:GeluTanh.vjp"
-NORM = "tttcore.inner_model.norm:_standardise"
+NORM, PLAIN = "tttcore.inner_model.norm:_standardise", "tttcore.scan:python_loop"
 WHAT, MASKS, STEPS = "docs/mathematics.md#12-what-differentiates", "docs/mathematics.md#102-masks", "docs/mathematics.md#14-step-sizes"
 
 
@@ -72,7 +72,7 @@ MUTANTS = {
         "the cotangent of the final S is ignored",
     ),
     "truncated": hidden(
-        SCAN, "carry, y = body(carry,", f"carry, y = body(tree_map(lambda s: {_stopped('s')}, carry) if n else carry,",
+        PLAIN, "carry, y = body(carry,", f"carry, y = body(tree_map(lambda s: {_stopped('s')}, carry) if n else carry,",
         "gradients stop at the border of a mini-batch",
     ),
     "decode_truncated": hidden(
