@@ -10,9 +10,8 @@ from ..arrays import Array, namespace
 def _standardise(z: Array, eps: float) -> tuple[Array, Array]:
     """(z − mean z) r and r = 1/√(var z + ε), with the population variance in two passes."""
     xp = namespace(z)
-    width = z.shape[-1]
-    centred = z - xp.sum(z, axis=-1, keepdims=True) / width
-    r = 1 / xp.sqrt(xp.sum(centred * centred, axis=-1, keepdims=True) / width + eps)
+    centred = z - xp.mean(z, axis=-1, keepdims=True)
+    r = (xp.mean(centred * centred, axis=-1, keepdims=True) + eps) ** -0.5
     return centred * r, r
 
 
@@ -36,7 +35,6 @@ def layer_norm_vjp(standard: Array, r: Array, weight: Array, g: Array) -> Array:
     With ẑ (standard) the standardised rows and r = 1/√(var z + ε): z̄ = r (γg − mean(γg) − ẑ mean(γg ⊙ ẑ)), so every row of z̄ sums to zero.
     """
     xp = namespace(g)
-    width = g.shape[-1]
     scaled = weight * g
-    along = xp.sum(scaled * standard, axis=-1, keepdims=True) / width
-    return r * (scaled - xp.sum(scaled, axis=-1, keepdims=True) / width - standard * along)
+    along = xp.mean(scaled * standard, axis=-1, keepdims=True)
+    return r * (scaled - xp.mean(scaled, axis=-1, keepdims=True) - standard * along)

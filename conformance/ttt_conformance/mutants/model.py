@@ -44,16 +44,17 @@ MUTANTS = {
     "eps_everywhere": Mutant(STANDARD, "+ eps)", "+ 1e-8)", "reference", "ε is 1e-8 instead of the spec's", EPS),
     "eps_constant": Mutant(STANDARD, "+ eps)", "+ 1e-6)", "reference", "ε is a constant instead of the spec's eps", EPS),
     "eps_outside_the_root": Mutant(
-        STANDARD, "1 / xp.sqrt(xp.sum(centred * centred, axis=-1, keepdims=True) / width + eps)",
-        "1 / (xp.sqrt(xp.sum(centred * centred, axis=-1, keepdims=True) / width + 1e-300) + eps)", "reference",
+        STANDARD, "(xp.mean(centred * centred, axis=-1, keepdims=True) + eps) ** -0.5",
+        "1 / (xp.sqrt(xp.mean(centred * centred, axis=-1, keepdims=True) + 1e-300) + eps)", "reference",
         "ε is added to the standard deviation instead of the variance", EPS,
     ),
     "sample_variance": Mutant(
-        STANDARD, "/ width + eps", "/ max(width - 1, 1) + eps", "reference", "the variance is divided by D − 1 (Bessel) instead of D", VARIANCE,
+        STANDARD, "+ eps)", "* (z.shape[-1] / max(z.shape[-1] - 1, 1)) + eps)", "reference",
+        "the variance is divided by D − 1 (Bessel) instead of D", VARIANCE,
     ),
     "one_pass_variance": Mutant(
-        STANDARD, "xp.sum(centred * centred, axis=-1, keepdims=True) / width",
-        "(xp.sum(z * z, axis=-1, keepdims=True) / width - (xp.sum(z, axis=-1, keepdims=True) / width) ** 2)", "reference",
+        STANDARD, "xp.mean(centred * centred, axis=-1, keepdims=True)",
+        "(xp.mean(z * z, axis=-1, keepdims=True) - xp.mean(z, axis=-1, keepdims=True) ** 2)", "reference",
         "the variance is E[z²] − E[z]², which loses its digits where the mean is large", VARIANCE,
     ),
     "norm_not_centred": Mutant(
@@ -64,7 +65,7 @@ MUTANTS = {
         NORM, "- standard * along)", "- standard) * along", "reference", "the gradient of LayerNorm has a misplaced parenthesis", PULL_BACK,
     ),
     "norm_gradient_not_centred": Mutant(
-        NORM, "scaled - xp.sum(scaled, axis=-1, keepdims=True) / width -", "scaled -", "reference", "the gradient of LayerNorm lacks the mean of γg",
+        NORM, "scaled - xp.mean(scaled, axis=-1, keepdims=True) -", "scaled -", "reference", "the gradient of LayerNorm lacks the mean of γg",
         PULL_BACK,
     ),
     "norm_gradient_diagonal": Mutant(
