@@ -54,7 +54,7 @@ def inner(
         longest = _round_up(longest_sequence(np.asarray(cu_seqlens)), spec.mini_batch_size)
 
     def run(q: jax.Array, k: jax.Array, v: jax.Array, lr: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, State]:
-        program = compiled(loop(spec), spec, form=form, precision=precision(q, k, v))
+        program = compiled(loop(spec), spec, form=form)
         return program(dict(params), q, k, v, lr, state=state, mask=mask, cu_seqlens=cu_seqlens, longest=longest)
 
     with widened(params, q, k, v, lr, state, cu_seqlens):
@@ -75,8 +75,7 @@ def layer(
     """Run the whole layer as one compiled function; see ``tttcore.layer_around``."""
 
     def run(x: jax.Array, positions: jax.Array | None, mask: jax.Array | None) -> tuple[jax.Array, State]:
-        program = compiled(layer_around, inner, spec, form=form, precision=precision(x))
-        return program(dict(params), x, state=state, mask=mask, positions=positions)
+        return compiled(layer_around, inner, spec, form=form)(dict(params), x, state=state, mask=mask, positions=positions)
 
     with widened(params, x, state, positions):
         return _padded(run, _step(spec, form, x), (x, positions), mask)
@@ -92,17 +91,12 @@ def _loop_in_blocks(size: int) -> Callable[..., tuple[jax.Array, State]]:
     return functools.partial(inner_loop, scan=remat_scan, block_size=size)
 
 
-def precision(*tokens: jax.Array) -> str:
-    """The precision of products, in JAX's names: "highest" unless all tokens have fewer digits than TF32 (bfloat16), which "high" is on a GPU."""
-    return "high" if all(jnp.finfo(x.dtype).eps > 2**-10 for x in tokens) else "highest"
-
-
 @functools.lru_cache(PROGRAMS)
-def compiled(function: Callable[..., tuple[jax.Array, State]], *fixed: Hashable, form: str, precision: str) -> Any:
-    """Compile ``function(*fixed, …, form=form)``, its products in the named precision: float32 must not become less on an accelerator."""
+def compiled(function: Callable[..., tuple[jax.Array, State]], *fixed: Hashable, form: str) -> Any:
+    """Compile ``function(*fixed, …, form=form)``, its products in full precision: float32 must not become TF32 or bfloat16 on an accelerator."""
 
     def program(*arrays: Any, **options: Any) -> tuple[jax.Array, State]:
-        with jax.default_matmul_precision(precision):
+        with jax.default_matmul_precision("highest"):
             return function(*fixed, *arrays, form=form, **options)
 
     return jax.jit(program, static_argnames="longest")

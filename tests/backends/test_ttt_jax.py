@@ -8,7 +8,7 @@ from flax import nnx
 
 import tttcore
 from ttt_jax import TTTLayer
-from ttt_jax.backend import compiled, loop, precision
+from ttt_jax.backend import compiled, loop
 from ttt_jax.scan import remat_scan
 from tttcore.layer import layer_around
 from tttcore.tree import leaves, tree_map
@@ -114,19 +114,8 @@ def test_ragged_lengths_share_a_compilation():
     for length in (5, 6, 7):
         JAX.layer(spec, params, jnp.asarray(x[:, :length]))
         JAX.inner(spec, params, *(heads[:, :length],) * 3, heads[:, :length, :, 0])
-    options = {"form": "dual", "precision": "highest"}
-    programs = [compiled(layer_around, JAX._inner, spec, **options), compiled(loop(spec), spec, **options)]
+    programs = [compiled(layer_around, JAX._inner, spec, form="dual"), compiled(loop(spec), spec, form="dual")]
     assert [program._cache_size() for program in programs] == [1, 1]
-
-
-@pytest.mark.parametrize(("dtype", "expected"), [("bfloat16", "high"), ("float16", "highest"), ("float32", "highest")])
-def test_products_of_tokens_with_fewer_digits_than_tf32_may_be_tf32(dtype, expected):
-    spec, params, x = problem(dtype="float32")
-    heads = jnp.asarray(x.reshape(2, 7, 2, 4), dtype)
-    traced = str(jax.make_jaxpr(lambda q: JAX.inner(spec, params, q, q, q, q[..., 0] ** 2)[0])(heads))
-    assert precision(heads, heads) == expected
-    assert ("Precision.HIGHEST" in traced, "Precision.HIGH," in traced) == (expected == "highest", expected == "high")
-    assert precision(heads, jnp.asarray(x)) == "highest"
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
