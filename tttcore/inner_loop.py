@@ -77,7 +77,8 @@ def inner_loop(
             y, end = _by_block(spec, params, (q, k, v, lr), grid, start, scan, block_size)
         else:
             y, end = _by_mini_batch(spec, params, (q, k, v, lr), grid, start, form, scan)
-    return y if rows is None else rows.scatter(y), end
+    y = y if rows is None else rows.scatter(y)
+    return y, end
 
 
 def _by_mini_batch(

@@ -10,23 +10,26 @@ WIDEST, KEPT = "docs/decisions.md#18-compute-in-the-widest-input-dtype", "docs/d
 TREES, REFUSED = "docs/decisions.md#21-parameters-and-state-are-plain-trees", "docs/decisions.md#26-no-fallback"
 NUMBERS, PADDING = "docs/mathematics.md#13-numbers", "docs/decisions.md#12-padding-is-a-mask"
 
-_BEGIN, _END = "    rows = None\n", "return cast(y, output_dtype(given, dtype)), end"
+_BEGIN, _END = "    rows = None\n", "return y, end"
 _COUNTED = "    inner_loop.__dict__['calls'] = inner_loop.__dict__.get('calls', 0) + 1\n"
 
 MUTANTS = {
-    "y_in_float32": Mutant(INNER_LOOP, _END, "return y, end", "dtype", "y comes back in the dtype of the computation instead of the tokens'", KEPT),
+    "y_in_float32": Mutant(
+        "tttcore.scan:widening", "cast(y, output_dtype(xs[0], dtype))", "y", "dtype",
+        "y comes back in the dtype of the computation instead of the tokens'", KEPT,
+    ),
     "state_in_token_dtype": Mutant(
-        INNER_LOOP, _END, "return cast(y, output_dtype(given, dtype)), State(*tree_map(lambda x: cast(x, given.dtype), end[:2]), end.phase)", "dtype",
+        INNER_LOOP, _END, "return y, State(*tree_map(lambda x: cast(x, given.dtype), end[:2]), end.phase)", "dtype",
         "the state comes back in the tokens' dtype", NUMBERS,
     ),
     "computed_in_token_dtype": Mutant(
         INNER_LOOP, _END,
-        "return cast(y, output_dtype(given, dtype)), State(*tree_map(lambda x: cast(cast(x, given.dtype), dtype), end[:2]), end.phase)", "dtype",
+        "return y, State(*tree_map(lambda x: cast(cast(x, given.dtype), dtype), end[:2]), end.phase)", "dtype",
         "the state's digits are those of the tokens' dtype", NUMBERS,
     ),
     "float64_cast_down": Mutant(
-        INNER_LOOP, "    given, q, k, v, lr = q,",
-        "    dtype = namespace(q).float32 if dtype == namespace(q).float64 else dtype\n    given, q, k, v, lr = q,", "reference",
+        INNER_LOOP, "    scan, given, lr =", "    dtype = namespace(q).float32 if dtype == namespace(q).float64 else dtype\n    scan, given, lr =",
+        "reference",
         "float64 is computed in float32", WIDEST,
     ),
     "queries_in_float32": Mutant(

@@ -95,8 +95,9 @@ MUTANTS = {
         "reference", "a call without tokens returns the initial state instead of the given one", CARRIED,
     ),
     "decode_single_token": Mutant(
-        TOKENS, "scan(body, start, xs)",
-        "scan(body, start if inputs[0].shape[1] > 1 else State(start.weights, {n: 0 * g for n, g in start.grads.items()}, start.phase), xs)", "split",
+        TOKENS, "scan(step_by_step(body), start, xs)",
+        "scan(step_by_step(body), "
+        "start if inputs[0].shape[1] > 1 else State(start.weights, {n: 0 * g for n, g in start.grads.items()}, start.phase), xs)", "split",
         "a single token to decode forgets S", CARRIED,
     ),
     "state_in_float32": Mutant(
@@ -108,8 +109,8 @@ MUTANTS = {
         "the weights are rounded to half precision between mini-batches", NUMBERS,
     ),
     "last_bias_narrow": Mutant(
-        INNER_LOOP, "return cast(y, output_dtype(given, dtype)), end",
-        'return cast(y, output_dtype(given, dtype)), State({n: x if n != "b1" else cast(cast(x, given.dtype), dtype) for n, x in '
+        INNER_LOOP, "return y, end",
+        'return y, State({n: x if n != "b1" else cast(cast(x, given.dtype), dtype) for n, x in '
         "end.weights.items()}, *end[1:])",
         "dtype", "one bias of the state is rounded to the tokens' dtype", NUMBERS,
     ),
