@@ -37,7 +37,7 @@ def contender(name: str, backend: Backend, inner: str) -> Contender:
 
     @functools.cache
     def spec(workload: Workload) -> LayerSpec:
-        """Made once, as users do: to check one takes longer than some of the calls."""
+        """Made once for all calls, as users do."""
         return dataclasses.replace(workload, inner=inner).spec
 
     def call(workload: Workload, arguments: Tensors) -> torch.Tensor:

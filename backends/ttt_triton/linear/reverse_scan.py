@@ -109,7 +109,7 @@ def reverse_scan(
         token = (start + n * (R // K * K) - phase).to(tl.int64) * H + head
         tile = i[:, None] * (H * D) + vector
         spot = (first + n - begin).to(tl.int64)
-        at, room = spot * H + head, spot * (R // K * K) * H + head
+        here, there = spot * (R // K * K) * H + head, spot * H + head
         x = tl.load(k_ptr + token * D + tile, inside, 0.0)
         gamma = tl.load(gamma_ptr + head * D + vector, real, 0.0)
         beta = tl.load(beta_ptr + head * D + vector, real, 0.0)
@@ -117,11 +117,11 @@ def reverse_scan(
         lr = tl.load(lr_ptr + token + i * H, valid, 0.0).to(tl.float32)[:, None]
         normed = tl.load(normed_ptr + token * D + tile, inside, 0.0).to(tl.float32)
         r = tl.load(rstd_ptr + token + i[:, None] * H, valid[:, None], 1.0)
-        given = tl.load(dG_ptr + room * D + tile, inside, 0.0).to(tl.float32)
-        dW_block = tl.load(dWs_ptr + at * D * D + matrix, both, 0.0).to(tl.float32)
-        db_block = tl.load(dbs_ptr + at * D + vector, real, 0.0)
-        tl.store(dWs_ptr + at * D * D + matrix, dW, both)
-        tl.store(ls_ptr + at * D + across, db, top)
+        given = tl.load(dG_ptr + here * D + tile, inside, 0.0).to(tl.float32)
+        dW_block = tl.load(dWs_ptr + there * D * D + matrix, both, 0.0).to(tl.float32)
+        db_block = tl.load(dbs_ptr + there * D + vector, real, 0.0)
+        tl.store(dWs_ptr + there * D * D + matrix, dW, both)
+        tl.store(ls_ptr + there * D + across, db, top)
 
         base = given + last * tl.where(writers(n, length, phase, i, K, R)[:, None], -(dot(x, dW, DOT, PRECISION) + db), 0.0)
         square = gamma * gamma
@@ -138,7 +138,7 @@ def reverse_scan(
                 for _ in range(R // K - 1):
                     dG = added(N, dz, base, DOT, PRECISION)
                     dz = second_derivative(lr * dG, normed, F, s2, square, r, real, D)
-        tl.store(w_ptr + room * D + tile, lr * dG, inside)
+        tl.store(w_ptr + here * D + tile, lr * dG, inside)
         along = tl.sum(normed * dG, 1)[:, None]
         # Rowsum of G ⊙ ΔG, where G = r (c − γ²ẑ − s₂ẑ − …) is had from F.
         dlr = tl.sum(F * dG, 1)[:, None] / r + r * (m / 2 * along - tl.sum(square * normed * dG, 1)[:, None])

@@ -90,7 +90,7 @@ def training_backward(
     gamma = tl.load(gamma_ptr + head * D + vector, real, 0.0)
     bent += 2 * gamma * normed + tl.load(beta_ptr + head * D + vector, real, 0.0)
 
-    # The second derivative of the loss, as in docs/kernels.md; the mean of a row of ΔZ is left in: neither W nor G, centred as they are, sees it.
+    # As ``second_derivative`` in ``reverse_scan``, but the mean of a row of ΔZ is left in: neither W nor G, centred as they are, sees it.
     curved, _ = centre(gamma * bent, real, D)
     a, f = tl.sum(normed * w, 1)[:, None] / D, tl.sum(curved * w, 1)[:, None] / D
     m, s2 = tl.sum(curved * normed, 1)[:, None] / D, tl.sum((curved - gamma * gamma * normed) * normed, 1)[:, None] / D

@@ -39,32 +39,14 @@ def room(R: gl.constexpr, D: gl.constexpr):
 
 
 @gluon.jit
-def fetch(
-    back,
-    n,
-    room,
-    k_ptr,
-    v_ptr,
-    normed_ptr,
-    dG_ptr,
-    lr_ptr,
-    rstd_ptr,
-    start,
-    length,
-    phase,
-    earliest,
-    shift,
-    head,
-    H,
-    K: gl.constexpr,
-    D: gl.constexpr,
-    R: gl.constexpr,
-):
-    """Begin to copy the inputs of mini-batch n, the last but ``back``; 0 where there is no token, or before the ``earliest`` mini-batch.
+def fetch(back, n, room, given, where, K: gl.constexpr, D: gl.constexpr, R: gl.constexpr):
+    """Begin to copy what is ``given`` of mini-batch n, the last but ``back``; 0 where there is no token, or before the ``earliest`` mini-batch.
 
     Its ΔG is ``shift`` tokens further on than n K.
     """
     W: gl.constexpr = D // 16
+    k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr = given
+    start, length, phase, earliest, shift, head, H = where
     i, d = gl.arange(0, R, gl.SliceLayout(1, copied(W))), gl.arange(0, D, gl.SliceLayout(0, copied(W)))
     j = gl.arange(0, R, copied_numbers(W))
     place, token = n * K - phase, (start + n * K - phase).to(gl.int64) * H + head
@@ -106,21 +88,10 @@ def step(
     gamma,
     beta,
     last,
-    k_ptr,
-    v_ptr,
-    lr_ptr,
-    normed_ptr,
-    rstd_ptr,
-    dG_ptr,
+    given,
     w_ptr,
     dlr_ptr,
-    start,
-    length,
-    phase,
-    earliest,
-    shift,
-    head,
-    H,
+    where,
     K: gl.constexpr,
     D: gl.constexpr,
     R: gl.constexpr,
@@ -131,16 +102,17 @@ def step(
     ``here`` and ``there`` as in ``scan.step``.
     """
     W: gl.constexpr = D // 16
+    start, length, phase, _, shift, head, H = where
     i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
     tile = i[:, None] * (H * D) + d[None, :]
     token = (start + n * K - phase).to(gl.int64) * H + head
     place = n * K + i - phase
     inside = (i < K) & (place >= 0) & (place < length)
     square = gamma * gamma
-    left, right, u, normed, given, lr, r = inputs
+    left, right, u, normed, asked, lr, r = inputs
     normed = normed.to(gl.float32)
     dG = mma_v2(left, right_operand(dW, W), db)
-    dG = given.to(gl.float32) - gl.where(inside & ((n + 1) * K <= phase + length), last, 0.0)[:, None] * dG
+    dG = asked.to(gl.float32) - gl.where(inside & ((n + 1) * K <= phase + length), last, 0.0)[:, None] * dG
     bent = square * normed
     curved = 2 * bent + u
     share_four(one, curved, curved * normed, (bent + u) * normed, dG, W)
@@ -149,7 +121,7 @@ def step(
     c_mean, m, s2, whole = sum_four(one, W)
     straight, along, steep, bend = sum_four(two, W)
     following = fetched(back + 1, there, gamma, beta, W)
-    fetch(back + 4, n - 4, here, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, earliest, shift, head, H, K, D, R)
+    fetch(back + 4, n - 4, here, given, where, K, D, R)
     lr, r = lr[:, None], r[:, None]
     c_mean, m, s2, mean = c_mean / D, m / D, s2 / D, along / D
     tilt = s2 + m / 2
@@ -240,13 +212,13 @@ def reverse_scan(
     # An even number: past the last mini-batch comes one without tokens, which changes nothing.
     count = gl.minimum(gl.cdiv(phase + length, 2 * K) * 2, (begin + part) * BLOCK)
     first -= begin
-    earliest, shift = begin * BLOCK, first * (BLOCK * K)
+    given, where = (k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr), (start, length, phase, begin * BLOCK, first * (BLOCK * K), head, H)
     even, odd = room(R, D), room(R, D)
     even_one, odd_one, even_two, odd_two = shared_four(R, W), shared_four(R, W), shared_four(R, W), shared_four(R, W)
-    fetch(0, count - 1, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, earliest, shift, head, H, K, D, R)
-    fetch(1, count - 2, even, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, earliest, shift, head, H, K, D, R)
-    fetch(2, count - 3, odd, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, earliest, shift, head, H, K, D, R)
-    fetch(3, count - 4, even, k_ptr, v_ptr, normed_ptr, dG_ptr, lr_ptr, rstd_ptr, start, length, phase, earliest, shift, head, H, K, D, R)
+    fetch(0, count - 1, odd, given, where, K, D, R)
+    fetch(1, count - 2, even, given, where, K, D, R)
+    fetch(2, count - 3, odd, given, where, K, D, R)
+    fetch(3, count - 4, even, given, where, K, D, R)
 
     e, c = gl.arange(0, D, gl.SliceLayout(1, maps(W))), gl.arange(0, D, gl.SliceLayout(0, maps(W)))
     i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
@@ -270,33 +242,10 @@ def reverse_scan(
         for back in range(gl.maximum(count - (block + 1) * BLOCK, 0), count - block * BLOCK, 2):
             n = count - 1 - back
             dW, db, inputs = step(
-                *(back, n, dW, db, inputs, odd, even, odd_one, odd_two, gamma, beta, last),
-                *(k_ptr, v_ptr, lr_ptr, normed_ptr, rstd_ptr, dG_ptr, w_ptr, dlr_ptr, start, length, phase, earliest, shift),
-                *(head, H, K, D, R, False),
+                back, n, dW, db, inputs, odd, even, odd_one, odd_two, gamma, beta, last, given, w_ptr, dlr_ptr, where, K, D, R, False
             )
             dW, db, inputs = step(
-                *(back + 1, n - 1, dW, db, inputs, even, odd, even_one, even_two, gamma, beta, last),
-                *(
-                    k_ptr,
-                    v_ptr,
-                    lr_ptr,
-                    normed_ptr,
-                    rstd_ptr,
-                    dG_ptr,
-                    w_ptr,
-                    dlr_ptr,
-                    start,
-                    length,
-                    phase,
-                    earliest,
-                    shift,
-                    head,
-                    H,
-                    K,
-                    D,
-                    R,
-                    OPENING,
-                ),
+                back + 1, n - 1, dW, db, inputs, even, odd, even_one, even_two, gamma, beta, last, given, w_ptr, dlr_ptr, where, K, D, R, OPENING
             )
         dW += lying(dW_block, W)
         db += db_block

@@ -109,7 +109,8 @@ def step(
     """Mini-batch n: store its G, and y of the one before, and return (W, b, the next one's inputs, what y waits for).
 
     ``here`` is where every second mini-batch waits, this one's kind, and ``there`` where the others do: so that one barrier, between the shares of
-    the sums and their sums, is enough for everything that warps tell each other.
+    the sums and their sums, is enough for everything that warps tell each other. ``out`` has the shares of y's sums, ``out_before`` those of the one
+    before.
     """
     W: gl.constexpr = D // 16
     i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
@@ -266,5 +267,6 @@ def scan(
     end = row.to(gl.int64) * H + head
     gl.store(W_end_ptr + end * D * D + matrix, weights + W_mean)
     gl.store(b_end_ptr + end * D + vector, b + b_mean, top)
+    # As in ``linear.scan``.
     gl.store(S_W_ptr + end * D * D + matrix, gl.zeros_like(weights))
     gl.store(S_b_ptr + end * D + vector, gl.zeros_like(b), top)
