@@ -143,14 +143,14 @@ def operands():
     weights = [torch.randn(2, 2, 8, 8), torch.randn(2, 2, 1, 8)]
     learned = [torch.rand(4) / 8, torch.randn(2, 8), torch.randn(2, 8)]
     tensors = [BACKEND.asarray(x.numpy()).requires_grad_() for x in (*tokens, *weights, *learned)]
-    return (*tensors, *(None for _ in range(7)), layout.longest, layout.blocks, layout.total, 1e-6)
+    return (*tensors, *(None for _ in range(7)), layout.longest, layout.blocks, layout.total, False, False, 1e-6)
 
 
 def test_the_operators_pass_pytorchs_own_checks():
     torch.library.opcheck(forward, operands())
-    q, k, v, lr, W, b, *others, longest, blocks, total, eps = (x.detach() if isinstance(x, torch.Tensor) else x for x in operands())
-    y, *ends, G, Ws, bs = forward(q, k, v, lr, W, b, *others, longest, blocks, total, eps)
-    torch.library.opcheck(backward, (q, k, v, lr, *others, G, Ws, bs, y, *ends, longest, blocks, total, eps))
+    q, k, v, lr, W, b, *others, longest, blocks, total, pairs, kept, eps = (x.detach() if isinstance(x, torch.Tensor) else x for x in operands())
+    y, *ends, G, Ws, bs, moments = forward(q, k, v, lr, W, b, *others, longest, blocks, total, pairs, kept, eps)
+    torch.library.opcheck(backward, (q, k, v, lr, *others, G, Ws, bs, moments, y, *ends, longest, blocks, total, pairs, eps))
 
 
 def test_gradients_of_gradients_are_refused_and_not_dropped():

@@ -46,16 +46,16 @@ def pieces(rows: int, heads: int, blocks: int, ragged: int | None, halved: bool)
 
 
 @functools.cache
-def launcher(kernel: Any, dtype: torch.dtype, width: int, size: int, opening: bool = False) -> Launcher:
-    """A kernel for tokens of ``dtype``, D = ``width`` and K = ``size``, and for sequences that go on at any phase or not."""
-    return Launcher(kernel, constants(kernel, dtype, width, size, opening))
+def launcher(kernel: Any, dtype: torch.dtype, width: int, size: int, opening: bool = False, pairs: bool = False) -> Launcher:
+    """A kernel for tokens of ``dtype``, D = ``width`` and K = ``size``, for sequences that go on at any phase or not, and in ``pairs`` or not."""
+    return Launcher(kernel, constants(kernel, dtype, width, size, opening, pairs))
 
 
-def constants(kernel: Any, dtype: torch.dtype, width: int, size: int, opening: bool = False) -> dict[str, Any]:
+def constants(kernel: Any, dtype: torch.dtype, width: int, size: int, opening: bool = False, pairs: bool = False) -> dict[str, Any]:
     """A kernel's compile-time arguments and options."""
     rows, shape = tile(size, width, dtype), {"K": size, "D": width, "OPENING": opening}
-    if kernel in (gluon.scan, gluon.reverse_scan):
-        shape, options = shape | {"R": padded(size), "BLOCK": rows // size}, {"num_warps": width // 16}
+    if kernel in (gluon.scan, gluon.reverse_scan, gluon.backward):
+        shape, options = shape | {"R": padded(size), "BLOCK": 2 if pairs else rows // size}, {"num_warps": width // 16}
     else:
         stages = 2 if saved_dtype(dtype) == torch.bfloat16 else 1
         shape |= {"R": rows, "K_PAD": padded(size), "D_PAD": padded(width), "STAGES": stages} | operands(dtype)
@@ -67,14 +67,28 @@ def constants(kernel: Any, dtype: torch.dtype, width: int, size: int, opening: b
     return {name: value for name, value in shape.items() if name in kernel.arg_names} | options
 
 
+def pairs(dtype: torch.dtype, width: int, size: int, programs: int, longest: int) -> bool:
+    """Whether sequences of ``longest`` tokens each are kept in pairs of mini-batches, so that the backward pass can be one scan (``gluon.backward``).
+
+    It takes as long as the scans before it and after it, and nothing beside it: so many ``programs`` are to fill a GPU.
+    """
+    suited = dtype == torch.bfloat16 and size == 16 and width in (16, 32, 64) and longest > 0 and longest % (2 * size) == 0
+    return suited and not INTERPRETED and not leaves_room(programs)
+
+
+def aligned(x: Tensor) -> Tensor:
+    """x, where it can be copied by 16 bytes, else a copy of it."""
+    return x if copied_by_16_bytes(x) else x.clone()
+
+
 def reads_out(scan: Launcher, q: Tensor, size: int, programs: int) -> bool:
     """Whether ``scan`` reads out as well: where its registers suffice and so many programs leave too little of a GPU to ``readout`` beside them."""
     return scan.kernel is gluon.scan and copied_by_16_bytes(q) and size <= 16 and q.shape[-1] <= 64 and not leaves_room(programs)
 
 
-def scans(size: int, k: Tensor, v: Tensor, lr: Tensor, opening: bool) -> tuple[Launcher, Launcher, Tensor]:
+def scans(size: int, k: Tensor, v: Tensor, lr: Tensor, opening: bool, pairs: bool = False) -> tuple[Launcher, Launcher, Tensor]:
     """``scan``, ``reverse_scan`` and ℓ for them: laid out by hand where they can be, else those that anything can run."""
     width, shape = k.shape[-1], (k.dtype, k.shape[-1], size, opening)
     if not (copied_by_16_bytes(k, v) and gluon.suits(size, width, tile(size, width, k.dtype) // size)):
         return launcher(scan, *shape), launcher(reverse_scan, *shape), lr
-    return launcher(gluon.scan, *shape), launcher(gluon.reverse_scan, *shape), lr.float()
+    return launcher(gluon.scan, *shape, pairs), launcher(gluon.reverse_scan, *shape), lr.float()

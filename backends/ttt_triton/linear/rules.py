@@ -15,37 +15,37 @@ from .op_backward import backward
 
 @torch.library.register_fake("tttcore::linear")
 def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, W: Tensor, b: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    return empty(q, W, b, others[-2])
+    return empty(q, W, b, *others[-4:-1])
 
 
 @torch.library.register_fake("tttcore::linear_backward")
 def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, scale: Tensor, gamma: Tensor, beta: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    opening, ends = others[:2], others[11:13]
+    opening, ends = others[:2], others[12:14]
     return (*map(room, (q, k, v, lr, *ends, scale, gamma, beta)), *(q.new_empty(0) if x is None else room(x) for x in opening))
 
 
 def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     """Keep what the backward pass needs: the tokens, their gradients G and the weights at the starts of blocks."""
-    q, k, v, lr, W, b, *others, longest, blocks, total, eps = inputs
+    q, k, v, lr, W, b, *others, longest, blocks, total, pairs, _, eps = inputs
     saved = output[5:]
     ctx.mark_non_differentiable(*saved)
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(q, k, v, lr, *others, *saved)
-    ctx.ends, ctx.extent = (W.shape, b.shape), (longest, blocks, total, eps)
+    ctx.ends, ctx.extent = (W.shape, b.shape), (longest, blocks, total, pairs, eps)
 
 
 def derive(ctx: Any, dy: Tensor | None, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
     """Cotangents of the operator's inputs."""
-    q, *saved, bs = ctx.saved_tensors
+    q, *saved, moments = ctx.saved_tensors
     dy = torch.zeros_like(q) if dy is None else dy.contiguous()
-    zeros = 2 * [bs.new_zeros(shape) for shape in ctx.ends]
+    zeros = 2 * [moments.new_zeros(shape) for shape in ctx.ends]
     ends = (zero if x is None else x.contiguous() for x, zero in zip(cotangents[:4], zeros, strict=True))
-    found = backward(q, *saved, bs, dy, *ends, *ctx.extent)
+    found = backward(q, *saved, moments, dy, *ends, *ctx.extent)
     opening = (None if given is None else x for given, x in zip(saved[6:8], found[9:], strict=True))
-    return (*found[:9], *opening, *(None for _ in range(9)))
+    return (*found[:9], *opening, *(None for _ in range(11)))
 
 
-register_autograd(forward, derive, save)
+register_autograd(forward, derive, save, lambda inputs: (*inputs[:-2], True, inputs[-1]))
 register_autograd(backward)
 
 
@@ -57,8 +57,8 @@ def batched(info: Any, dims: tuple[int | None, ...], *arguments: Any) -> tuple[t
         raise NotImplementedError("vmap: got learned parameters or packed sequences; expected tokens, weights or states to map over. Fix: loop")
 
     folded = (x if 6 <= i < 9 else fold(x, dims[i], info.batch_size) for i, x in enumerate(tensors))
-    longest, blocks, total, eps = extent
-    results = forward(*folded, longest, blocks, info.batch_size * total, eps)
+    longest, blocks, total, *others = extent
+    results = forward(*folded, longest, blocks, info.batch_size * total, *others)
     return tuple(x.unflatten(0, (info.batch_size, -1)) for x in results), (0,) * len(results)
 
 

@@ -9,10 +9,16 @@ from triton.experimental import gluon
 
 
 @gluon.jit
-def gradient_from(whole, bent, power, curved, along, offset, z, u, square, squares, D: gl.constexpr, eps):
-    """G = ∂L/∂z as ``linear.tiles.gradient_from``, from the sums of z, γ²z, z², γ²z², uz and u over each row, and that of γ²."""
+def moments(whole, bent, power, curved, along, offset, squares, D: gl.constexpr, eps):
+    """(mean z, r, mean e, mean eẑ, mean γ²ẑ, mean γ²ẑ²) with e = γ²ẑ + u, from the sums of z, γ²z, z², γ²z², uz and u over each row, and that of γ²."""
     m = whole / D
     r = gl.rsqrt(power / D - m * m + eps)
-    s1 = (r * (bent - m * squares) + offset) / D
-    s2 = r * (r * (curved - m * (2 * bent - m * squares)) + along - m * offset) / D
+    straight, square = r * (bent - m * squares) / D, r * r * (curved - m * (2 * bent - m * squares)) / D
+    return m, r, straight + offset / D, square + r * (along - m * offset) / D, straight, square
+
+
+@gluon.jit
+def gradient_from(moments, z, u, square):
+    """G = ∂L/∂z = r (e − mean e − ẑ mean eẑ), as ``linear.tiles.gradient_from``."""
+    m, r, s1, s2, _, _ = moments
     return (z - m) * (square * (r * r) - r * r * s2) + (u * r - r * s1)

@@ -46,6 +46,25 @@ def shared_numbers():
 
 
 @gluon.constexpr_function
+def copied_records(W):
+    """The layout in which four numbers for each token are copied."""
+    return gl.BlockedLayout([1, 4], [32, 1], [W, 1], [1, 0])
+
+
+@gluon.constexpr_function
+def shared_records():
+    """The layout of four numbers for each token in shared memory."""
+    return gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
+
+
+@gluon.constexpr_function
+def recorded(R, W, S):
+    """The layout in which each thread holds all S numbers of the rows that it has in ``tokens``."""
+    registers = [[0, 1 << i] for i in range(S.bit_length() - 1)] + [[8 << i, 0] for i in range(R.bit_length() - 4)]
+    return gl.DistributedLinearLayout(registers, [[0, 0], [0, 0], [1, 0], [2, 0], [4, 0]], [[0, 0]] * (W.bit_length() - 1), [], [R, S])
+
+
+@gluon.constexpr_function
 def swizzled(W):
     """The layout of tiles of tokens in shared memory: 8 rows of 16 bytes from 8 different banks."""
     return gl.SwizzledSharedLayout(8, max(1, 4 // W), min(8, 2 * W), [1, 0])
@@ -164,6 +183,35 @@ def share_two(room, a, b, W: gl.constexpr):
 
 
 @gluon.jit
+def shared_one(R: gl.constexpr, W: gl.constexpr):
+    """Room for the warps' shares of one sum."""
+    return gl.allocate_shared_memory(gl.float32, [R, W], gl.SwizzledSharedLayout(1, 1, 1, [0, 1]))
+
+
+@gluon.jit
+def share_one(room, a, W: gl.constexpr):
+    """Put each warp's share of the sum over the columns of a tile of tokens into ``room`` ``[R, W]``."""
+    room.store(shares(a, W))
+
+
+@gluon.jit
+def sum_one(room, W: gl.constexpr):
+    """The sum, once all warps have put their shares there."""
+    R: gl.constexpr = room.shape[0]
+    return of_rows(gl.sum(room.load(recorded(R, W, W)), 1), W)
+
+
+@gluon.jit
+def records(room, W: gl.constexpr):
+    """The four numbers of each row."""
+    R: gl.constexpr = room.shape[0]
+    first, second = gl.split(room.load(recorded(R, W, 4)).reshape(R, 2, 2))
+    a, c = gl.split(first)
+    b, d = gl.split(second)
+    return of_rows(a, W), of_rows(b, W), of_rows(c, W), of_rows(d, W)
+
+
+@gluon.jit
 def share_four(room, a, b, c, d, W: gl.constexpr):
     """The same of four tiles into ``[R, W, 4]``."""
     room.store(gl.join(gl.join(shares(a, W), shares(b, W)), gl.join(shares(c, W), shares(d, W))).reshape(room.shape[0], W, 4))
@@ -190,3 +238,24 @@ def sum_four(room, W: gl.constexpr):
 def of_rows(x, W: gl.constexpr):
     """x ``[R]`` as a column of a tile of tokens."""
     return gl.convert_layout(x, gl.SliceLayout(1, tokens(W)), assert_trivial=True)[:, None]
+
+
+@gluon.jit
+def of_tokens(x):
+    """A column of a tile of tokens as ``[R]``."""
+    return gl.convert_layout(x.reshape(x.shape[0]), gl.SliceLayout(1, x.type.layout))
+
+
+@gluon.jit
+def put_numbers(ptr, x, H, live):
+    """Store x ``[R, S]`` at ``ptr``, where there are eight numbers for each head of each token, if it is ``live``."""
+    i, n = gl.arange(0, x.shape[0], gl.SliceLayout(1, x.type.layout)), gl.arange(0, x.shape[1], gl.SliceLayout(0, x.type.layout))
+    gl.store(ptr + i[:, None] * (H * 8) + n[None, :], x, ((i >= 0) & live)[:, None])
+
+
+@gluon.jit
+def send(room, ptr, stride, first, end):
+    """Store rows ``first`` to ``end`` of a tile that lies in shared memory from ``ptr`` on, ``stride`` numbers apart, 16 bytes by a thread."""
+    layout: gl.constexpr = copied(room.shape[1] // 16)
+    i, d = gl.arange(0, room.shape[0], gl.SliceLayout(1, layout)), gl.arange(0, room.shape[1], gl.SliceLayout(0, layout))
+    gl.store(ptr + i[:, None] * stride + d[None, :], room.load(layout), ((i >= first) & (i < end))[:, None])

@@ -13,9 +13,16 @@ from .layouts import maps, operands, right_operand, share_two, sum_two, tokens
 
 @gluon.jit
 def factors(scale_ptr, K: gl.constexpr, R: gl.constexpr, W: gl.constexpr):
-    """−s_i where token i reads token j, j ≤ i, else 0: ``[R, R]``, all of it in each warp."""
-    i, j = gl.arange(0, R, gl.SliceLayout(1, maps(W))), gl.arange(0, R, gl.SliceLayout(0, maps(W)))
-    return gl.where(i[:, None] >= j[None, :], -gl.load(scale_ptr + i, i < K, 0.0)[:, None], 0.0)
+    """−s_i ``[R, 1]`` with which token i reads tokens j ≤ i, all of it in each warp."""
+    i = gl.arange(0, R, gl.SliceLayout(1, maps(W)))
+    return -gl.load(scale_ptr + i, i < K, 0.0)[:, None]
+
+
+@gluon.jit
+def up_to_itself(x):
+    """x ``[R, R]`` with 0 where row i does not read token j: j > i."""
+    i, j = gl.arange(0, x.shape[0], gl.SliceLayout(1, x.type.layout)), gl.arange(0, x.shape[0], gl.SliceLayout(0, x.type.layout))
+    return gl.where(i[:, None] >= j[None, :], x, 0.0)
 
 
 @gluon.jit
@@ -25,7 +32,7 @@ def asked(queries, keys, rates, weights, b, factor, W: gl.constexpr):
     z = mma_v2(queries.load(gl.DotOperandLayout(0, tokens(W), 2)), right_operand(weights, W), b)
     left, right = queries.load(gl.DotOperandLayout(0, maps(W), 2)), keys.permute([1, 0]).load(gl.DotOperandLayout(1, maps(W), 2))
     seen = mma_v2(left, right, gl.full([R, R], 1.0, gl.float32, maps(W)))
-    seen = (seen * factor * rates.load(gl.SliceLayout(0, maps(W)))[None, :]).to(gl.bfloat16)
+    seen = up_to_itself(seen * factor * rates.load(gl.SliceLayout(0, maps(W)))[None, :]).to(gl.bfloat16)
     return queries.load(tokens(W)), z, gl.convert_layout(seen, gl.DotOperandLayout(0, tokens(W), 2), assert_trivial=True)
 
 
@@ -39,10 +46,10 @@ def answered(asked, G, two, W: gl.constexpr):
 
 
 @gluon.jit
-def put(answer, two, y_ptr, valid, gamma, beta, D: gl.constexpr, eps):
-    """Store y = Q + LN(Z̄) of a mini-batch at ``y_ptr``, after the next barrier."""
+def put(answer, two, gamma, beta, D: gl.constexpr, eps):
+    """(y = Q + LN(Z̄), −mr, r) of a mini-batch, after the next barrier, where LN normalizes to rz − mr."""
     q, z = answer
     whole, power = sum_two(two, D // 16)
     m = whole / D
-    y = q.to(gl.float32) + gamma * ((z - m) * gl.rsqrt(power / D - m * m + eps)) + beta
-    gl.store(y_ptr, y.to(gl.bfloat16), valid)
+    r = gl.rsqrt(power / D - m * m + eps)
+    return (q.to(gl.float32) + gamma * ((z - m) * r) + beta).to(gl.bfloat16), -m * r, r

@@ -9,14 +9,18 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 
-from .gradient import gradient_from
+from .gradient import gradient_from, moments
 from .layouts import (
+    by_column,
     column,
     copied,
     copied_numbers,
     maps,
+    of_tokens,
     operands,
+    put_numbers,
     right_operand,
+    send,
     share_four,
     share_two,
     shared_four,
@@ -26,139 +30,131 @@ from .layouts import (
     sum_two,
     swizzled,
     tokens,
-    upright,
 )
 from .readout import answered, asked, factors, put
 
 
 @gluon.jit
-def room(q_ptr, R: gl.constexpr, D: gl.constexpr):
-    """Shared memory for k, v, ℓ and, if asked for, q of two mini-batches."""
+def room(given, R: gl.constexpr, D: gl.constexpr):
+    """Shared memory for all mini-batches of one kind, even or odd: two of k, v, ℓ and, if given, q; the shares of their sums; G and y on their way."""
     W: gl.constexpr = D // 16
     k, v = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W)), gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
     rates = gl.allocate_shared_memory(gl.float32, [2, R], shared_numbers())
-    rooms = k, v, rates
-    if q_ptr is not None:
-        rooms = k, v, rates, gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
-    return rooms
+    inputs, sums, results = (k, v, rates), (shared_four(R, W), shared_two(R, W)), ()
+    if given[3] is not None:
+        inputs = k, v, rates, gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
+        sums = sums[0], sums[1], shared_two(R, W)
+        results = gl.allocate_shared_memory(gl.bfloat16, [R, D], swizzled(W)), gl.allocate_shared_memory(gl.bfloat16, [R, D], swizzled(W))
+    else:
+        results = (gl.allocate_shared_memory(gl.bfloat16, [R, D], swizzled(W)),)
+    return inputs, sums, results
 
 
 @gluon.jit
-def fetch(n, room, q_ptr, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K: gl.constexpr, D: gl.constexpr, R: gl.constexpr):
-    """Begin to copy k, v, ℓ and q of mini-batch n, 0 where there is no token."""
+def fetch(n, inputs, given, where, K: gl.constexpr, D: gl.constexpr, R: gl.constexpr):
+    """Begin to copy what is ``given`` of mini-batch n, 0 where there is no token."""
     W: gl.constexpr = D // 16
+    start, length, phase, earliest, _, head, H = where
     i, d = gl.arange(0, R, gl.SliceLayout(1, copied(W))), gl.arange(0, D, gl.SliceLayout(0, copied(W)))
     j = gl.arange(0, R, copied_numbers(W))
     place, token = n * K - phase, (start + n * K - phase).to(gl.int64) * H + head
-    valid = ((i < K) & (place + i >= 0) & (place + i < length))[:, None]
-    at = token * D + i[:, None] * (H * D) + d[None, :]
-    async_copy.async_copy_global_to_shared(room[0].index(n // 2 % 2), k_ptr + at, valid)
-    async_copy.async_copy_global_to_shared(room[1].index(n // 2 % 2), v_ptr + at, valid)
-    async_copy.async_copy_global_to_shared(room[2].index(n // 2 % 2), lr_ptr + token + j * H, (j < K) & (place + j >= 0) & (place + j < length))
-    if q_ptr is not None:
-        async_copy.async_copy_global_to_shared(room[3].index(n // 2 % 2), q_ptr + at, valid)
+    valid, one = ((i < K) & (place + i >= 0) & (place + i < length))[:, None], (j < K) & (place + j >= 0) & (place + j < length)
+    tile = i[:, None] * (H * D) + d[None, :]
+    async_copy.async_copy_global_to_shared(inputs[0].index(n // 2 % 2), given[0] + token * D + tile, valid)
+    async_copy.async_copy_global_to_shared(inputs[1].index(n // 2 % 2), given[1] + token * D + tile, valid)
+    async_copy.async_copy_global_to_shared(inputs[2].index(n // 2 % 2), given[2] + token + j * H, one)
+    if given[3] is not None:
+        async_copy.async_copy_global_to_shared(inputs[3].index(n // 2 % 2), given[3] + token * D + tile, valid)
     async_copy.commit_group()
 
 
 @gluon.jit
-def fetched(n, room, gamma, beta, W: gl.constexpr):
+def fetched(n, inputs, gamma, beta, W: gl.constexpr):
     """(X as left operand, X as right operand, u, ℓ) of mini-batch n."""
-    rows = room[0].index(n // 2 % 2)
-    u = gamma * (beta - room[1].index(n // 2 % 2).load(tokens(W)).to(gl.float32) + rows.load(tokens(W)).to(gl.float32))
+    rows = inputs[0].index(n // 2 % 2)
+    u = gamma * (beta - inputs[1].index(n // 2 % 2).load(tokens(W)).to(gl.float32) + rows.load(tokens(W)).to(gl.float32))
     left, right = rows.load(gl.DotOperandLayout(0, tokens(W), 2)), rows.load(gl.DotOperandLayout(1, maps(W), 2))
-    return left, right, u, room[2].index(n // 2 % 2).load(gl.SliceLayout(1, tokens(W)))
+    return left, right, u, inputs[2].index(n // 2 % 2).load(gl.SliceLayout(1, tokens(W)))
 
 
 @gluon.jit
-def step(
-    n,
-    weights,
-    b,
-    inputs,
-    answer,
-    here,
-    there,
-    four,
-    two,
-    out,
-    out_before,
-    gamma,
-    beta,
-    last,
-    squares,
-    factor,
-    q_ptr,
-    opening_q_ptr,
-    y_ptr,
-    k_ptr,
-    v_ptr,
-    lr_ptr,
-    opening_ptr,
-    G_ptr,
-    start,
-    length,
-    phase,
-    row,
-    head,
-    H,
-    eps,
-    K: gl.constexpr,
-    D: gl.constexpr,
-    R: gl.constexpr,
-):
-    """Mini-batch n: store its G, and y of the one before, and return (W, b, the next one's inputs, what y waits for).
+def step(n, weights, b, rows, answer, here, there, learned, given, openings, results, where, eps, K: gl.constexpr, D: gl.constexpr, R: gl.constexpr):
+    """Mini-batch n: send away G of the one before it and y of the one before that, and return (W, b, the next one's rows, what y waits for).
 
-    ``here`` is where every second mini-batch waits, this one's kind, and ``there`` where the others do: so that one barrier, between the shares of
-    the sums and their sums, is enough for everything that warps tell each other. ``out`` has the shares of y's sums, ``out_before`` those of the one
-    before.
+    ``here`` is the room of every second mini-batch, this one's kind, and ``there`` that of the others: so that one barrier, between the shares of
+    the sums and their sums, is enough for everything that warps tell each other.
     """
     W: gl.constexpr = D // 16
+    start, length, phase, _, row, head, H = where
+    gamma, beta, squares, last, factor = learned
     i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
-    tile = i[:, None] * (H * D) + d[None, :]
     place = n * K + i - phase
     inside = (i < K) & (place >= 0) & (place < length)
-    token = (start + n * K - phase).to(gl.int64) * H * D + head * D
     square = gamma * gamma
-    left, right, u, lr = inputs
+    left, right, u, lr = rows
     z = mma_v2(left, right_operand(weights, W), b)
-    opening, slot = (inside & (n == 0))[:, None], row.to(gl.int64) * K * H * D + head * D
-    if opening_ptr is not None:
-        z = gl.where(opening, gl.load(opening_ptr + slot + tile, opening, 0.0), z)
-    share_four(four, z, square * z, z * z, square * z * z, W)
-    share_two(two, u * z, u, W)
+    opening, slot = (inside & (n == 0))[:, None], row.to(gl.int64) * K * H * D + head * D + i[:, None] * (H * D) + d[None, :]
+    if openings[0] is not None:
+        z = gl.where(opening, gl.load(openings[0] + slot, opening, 0.0), z)
+    share_four(here[1][0], z, square * z, z * z, square * z * z, W)
+    share_two(here[1][1], u * z, u, W)
     waiting = ()
-    if q_ptr is not None:
+    if given[3] is not None:
         at = n // 2 % 2
-        q, read, seen = asked(here[3].index(at), here[0].index(at), here[2].index(at), weights, b, factor, W)
-        if opening_q_ptr is not None:
-            read = gl.where(opening, gl.load(opening_q_ptr + slot + tile, opening, 0.0), read)
+        q, read, seen = asked(here[0][3].index(at), here[0][0].index(at), here[0][2].index(at), weights, b, factor, W)
+        if openings[1] is not None:
+            read = gl.where(opening, gl.load(openings[1] + slot, opening, 0.0), read)
         waiting = q, read, seen
     async_copy.wait_group(2)
-    whole, bent, power, curved = sum_four(four, W)
-    along, offset = sum_two(two, W)
-    following = fetched(n + 1, there, gamma, beta, W)
-    fetch(n + 4, here, q_ptr, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
-    G = gradient_from(whole, bent, power, curved, along, offset, z, u, square, squares, D, eps)
-    gl.store(G_ptr + token + tile, G.to(gl.bfloat16), inside[:, None])
-    if q_ptr is not None:
-        before = (i < K) & (place >= K) & (place < length + K)
-        put(answer, out_before, y_ptr + token - K * H * D + tile, before[:, None], gamma, beta, D, eps)
-        answer = answered(waiting, G, out, W)
+    whole, bent, power, curved = sum_four(here[1][0], W)
+    along, offset = sum_two(here[1][1], W)
+    following = fetched(n + 1, there[0], gamma, beta, W)
+    fetch(n + 4, here[0], given, where, K, D, R)
+    found = moments(whole, bent, power, curved, along, offset, squares, D, eps)
+    G = gradient_from(found, z, u, square)
+    send_tokens(n - 1, there[2][0], results[0], where, K)
+    here[2][0].store(G.to(gl.bfloat16))
+    record(n, found, results[2], where, K)
+    if given[3] is not None:
+        send_tokens(n - 2, there[2][1], results[1], where, K)
+        y, shift, r = put(answer, there[1][2], gamma, beta, D, eps)
+        here[2][1].store(y)
+        record_norm(n - 1, shift, r, results[2], where, K)
+        answer = answered(waiting, G, here[1][2], W)
     across, turned = operands(gl.where(inside & ((n + 1) * K <= phase + length), -last * lr, 0.0)[:, None] * G, W)
     ones = gl.full([R, R], 1.0, gl.bfloat16, gl.DotOperandLayout(0, tokens(W), 2))
     return mma_v2(turned, right, weights), mma_v2(ones, across, b), following, answer
 
 
 @gluon.jit
-def keep(weights, b, block, Ws_ptr, bs_ptr, head, H, D: gl.constexpr, R: gl.constexpr):
-    """Store W and b at a block's start."""
-    W: gl.constexpr = D // 16
-    at = block.to(gl.int64) * H + head
-    i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
-    flat = upright(weights, W)
-    source, target = gl.arange(0, D, gl.SliceLayout(1, flat.type.layout)), gl.arange(0, D, gl.SliceLayout(0, flat.type.layout))
-    gl.store(Ws_ptr + at * D * D + source[:, None] * D + target[None, :], flat)
-    gl.store(bs_ptr + at * D + i[:, None] * 0 + d[None, :], b, (i == 0)[:, None])
+def send_tokens(n, room, ptr, where, K: gl.constexpr):
+    """Store mini-batch n of a result, where there is one, its tokens and a pointer."""
+    start, length, phase, earliest, _, head, H = where
+    D: gl.constexpr = room.shape[1]
+    if ptr is not None:
+        token = (start + n * K - phase).to(gl.int64) * H + head
+        send(room, ptr + token * D, H * D, phase - n * K, gl.where(n >= earliest, gl.minimum(phase + length - n * K, K), 0))
+
+
+@gluon.jit
+def record(n, found, ptr, where, K: gl.constexpr):
+    """Store what ``backward`` needs of mini-batch n's moments, if there is a pointer."""
+    start, length, phase, earliest, _, head, H = where
+    if ptr is not None:
+        m, r, s1, s2, straight, square = found
+        at = ptr + ((start + n * K - phase).to(gl.int64) * H + head) * 8
+        put_numbers(at, gl.join(of_tokens(-m * r), of_tokens(r)), H, True)
+        first, second = gl.join(of_tokens(s1), of_tokens(s1 + straight)), gl.join(of_tokens(s2), of_tokens(s2 + (s2 + square) / 2))
+        put_numbers(at + 4, gl.join(first, second).reshape(m.shape[0], 4), H, True)
+
+
+@gluon.jit
+def record_norm(n, shift, r, ptr, where, K: gl.constexpr):
+    """The same of its read-outs, if there are any."""
+    start, length, phase, earliest, _, head, H = where
+    if ptr is not None:
+        at = ptr + ((start + n * K - phase).to(gl.int64) * H + head) * 8
+        put_numbers(at + 2, gl.join(of_tokens(shift), of_tokens(r)), H, n >= 0)
 
 
 @gluon.jit(do_not_specialize=("begin", "part"))
@@ -188,6 +184,7 @@ def scan(
     q_ptr,
     opening_q_ptr,
     y_ptr,
+    moments_ptr,
     longest,
     blocks,
     begin,
@@ -217,13 +214,13 @@ def scan(
     start, length, phase, first = row * longest, longest, 0, row * blocks
     if start_ptr is not None:
         start, length, phase, first = gl.load(start_ptr + row), gl.load(length_ptr + row), gl.load(phase_ptr + row), gl.load(first_ptr + row)
-    even, odd = room(q_ptr, R, D), room(q_ptr, R, D)
-    even_four, odd_four, even_two, odd_two = shared_four(R, W), shared_four(R, W), shared_two(R, W), shared_two(R, W)
-    even_out, odd_out = shared_two(R, W), shared_two(R, W)
-    fetch(begin * BLOCK + 0, even, q_ptr, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
-    fetch(begin * BLOCK + 1, odd, q_ptr, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
-    fetch(begin * BLOCK + 2, even, q_ptr, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
-    fetch(begin * BLOCK + 3, odd, q_ptr, k_ptr, v_ptr, lr_ptr, start, length, phase, head, H, K, D, R)
+    given, openings, results = (k_ptr, v_ptr, lr_ptr, q_ptr), (opening_ptr, opening_q_ptr), (G_ptr, y_ptr, moments_ptr)
+    where = start, length, phase, begin * BLOCK, row, head, H
+    even, odd, out = room(given, R, D), room(given, R, D), gl.allocate_shared_memory(gl.bfloat16, [D, D], swizzled(W))
+    fetch(begin * BLOCK + 0, even[0], given, where, K, D, R)
+    fetch(begin * BLOCK + 1, odd[0], given, where, K, D, R)
+    fetch(begin * BLOCK + 2, even[0], given, where, K, D, R)
+    fetch(begin * BLOCK + 3, odd[0], given, where, K, D, R)
 
     e, c = gl.arange(0, D, gl.SliceLayout(1, maps(W))), gl.arange(0, D, gl.SliceLayout(0, maps(W)))
     i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
@@ -240,29 +237,34 @@ def scan(
     squares = gl.sum(gl.sum(gamma * gamma, 1), 0)
     last = gl.load(scale_ptr + K - 1)
     async_copy.wait_group(3)
-    inputs = fetched(begin * BLOCK, even, gamma, beta, W)
-    factor, answer = (), ()
+    rows, factor, answer = fetched(begin * BLOCK, even[0], gamma, beta, W), (), ()
     if q_ptr is not None:
         # Before the first mini-batch there is none to answer.
         factor, answer = factors(scale_ptr, K, R, W), (gl.zeros([R, D], gl.bfloat16, tokens(W)), gl.zeros([R, D], gl.float32, tokens(W)))
+    learned = gamma, beta, squares, last, factor
 
     for n in range(begin * BLOCK, gl.minimum(gl.cdiv(phase + length, K), (begin + part) * BLOCK), 2):
-        if n % BLOCK == 0:
-            keep(weights, b, first + n // BLOCK, Ws_ptr, bs_ptr, head, H, D, R)
-        weights, b, inputs, answer = step(
-            *(n, weights, b, inputs, answer, even, odd, even_four, even_two, even_out, odd_out, gamma, beta, last, squares, factor),
-            *(q_ptr, opening_q_ptr, y_ptr, k_ptr, v_ptr, lr_ptr, opening_ptr, G_ptr, start, length, phase, row, head, H, eps, K, D, R),
-        )
+        at = (first + n // BLOCK).to(gl.int64) * H + head
+        keeping = n % BLOCK == 0
+        if Ws_ptr is not None:
+            if keeping:
+                out.store(by_column(weights.to(gl.bfloat16), W).permute(1, 0))
+                gl.store(bs_ptr + at * D + vector, b, top)
+        weights, b, rows, answer = step(n, weights, b, rows, answer, even, odd, learned, given, openings, results, where, eps, K, D, R)
+        if Ws_ptr is not None:
+            if keeping:
+                send(out, Ws_ptr + at * D * D, D, 0, D)
         # After an odd number of mini-batches comes one without tokens, which changes nothing.
-        weights, b, inputs, answer = step(
-            *(n + 1, weights, b, inputs, answer, odd, even, odd_four, odd_two, odd_out, even_out, gamma, beta, last, squares, factor),
-            *(q_ptr, None, y_ptr, k_ptr, v_ptr, lr_ptr, None, G_ptr, start, length, phase, row, head, H, eps, K, D, R),
-        )
+        weights, b, rows, answer = step(n + 1, weights, b, rows, answer, odd, even, learned, given, (None, None), results, where, eps, K, D, R)
     async_copy.wait_group(0)
+    past = gl.minimum(gl.cdiv(phase + length, 2 * K) * 2, (begin + part) * BLOCK)
+    send_tokens(past - 1, odd[2][0], G_ptr, where, K)
     if q_ptr is not None:
-        place = (gl.cdiv(phase + length, K) - 1) // 2 * 2 * K + K + i - phase
-        at = (start + place).to(gl.int64)[:, None] * H * D + head * D + d[None, :]
-        put(answer, odd_out, y_ptr + at, ((i < K) & (place >= 0) & (place < length))[:, None], gamma, beta, D, eps)
+        send_tokens(past - 2, odd[2][1], y_ptr, where, K)
+        y, shift, r = put(answer, odd[1][2], gamma, beta, D, eps)
+        even[2][1].store(y)
+        record_norm(past - 1, shift, r, moments_ptr, where, K)
+        send_tokens(past - 1, even[2][1], y_ptr, where, K)
 
     end = row.to(gl.int64) * H + head
     gl.store(W_end_ptr + end * D * D + matrix, weights + W_mean)
