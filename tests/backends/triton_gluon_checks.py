@@ -55,3 +55,22 @@ def test_read_outs_in_the_scan_are_no_further_from_float64(monkeypatch, size, wi
     at_once = answers(BACKEND, None, *asked)
     assert not torch.equal(at_once["y"], apart["y"]), "the same kernels ran twice"
     assert_no_further(at_once, apart, exact, ROUNDING)
+
+
+@pytest.mark.parametrize("width", [16, 32, 64])
+def test_the_backward_pass_in_one_scan_is_no_further_from_float64(monkeypatch, width):
+    asked = problem("linear", 16, width, (160, 160), width, packed=False)
+    exact, apart = answers(REFERENCE, torch.float64, *asked), answers(BACKEND, None, *asked)
+    monkeypatch.setattr(launch, "leaves_room", lambda programs: False)
+    at_once = answers(BACKEND, None, *asked)
+    assert not torch.equal(at_once["d k"], apart["d k"]), "the same kernels ran twice"
+    assert_no_further(at_once, apart, exact, ROUNDING)
+
+
+def test_the_same_is_computed_where_nothing_is_kept(monkeypatch):
+    spec, params, tokens, _, _ = problem("linear", 16, 64, (96, 96), 0, packed=False)
+    monkeypatch.setattr(launch, "leaves_room", lambda programs: False)
+    y, end = BACKEND.inner(spec, params, *tokens)
+    kept, other = BACKEND.inner(spec, params, tokens[0].clone().requires_grad_(), *tokens[1:])
+    assert torch.equal(y, kept)
+    assert all(torch.equal(end.weights[name], other.weights[name]) for name in end.weights)

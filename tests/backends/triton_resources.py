@@ -37,6 +37,11 @@ def pointers(*more):
     return {f"{name}_ptr": "bf16" for name in (*NARROW, *more)} | {f"{name}_ptr": None for name in ABSENT}
 
 
+def without(*names):
+    """Types of pointers that are not given."""
+    return {f"{name}_ptr": None for name in names}
+
+
 def described(boxes, dtype=bfloat16):
     """Types of descriptors, from their boxes."""
     return {name: f"tensordesc<{dtype}{box},{NVMMASharedLayout.get_default_for(box, dtype)!r}>" for name, box in boxes.items()}
@@ -50,11 +55,14 @@ def linear(arch):
     # ℓ of these is float32.
     types = pointers() | {"lr_ptr": "fp32"}
     for name, kernel, more in (
-        ("scan", gluon.scan, {"q_ptr": None, "y_ptr": None}),
-        ("scan with read-outs", gluon.scan, {}),
+        ("scan", gluon.scan, without("q", "y", "moments")),
+        ("scan with read-outs", gluon.scan, without("moments")),
+        ("scan of pairs, for their backward pass", gluon.scan, {}),
+        ("scan of pairs, without", gluon.scan, without("G", "Ws", "bs", "moments")),
         ("reverse_scan", gluon.reverse_scan, {}),
+        ("backward", gluon.backward, {}),
     ):
-        found = resources(kernel, arch, types | more, constants(kernel, torch.bfloat16, WIDTH, SIZE))
+        found = resources(kernel, arch, types | more, constants(kernel, torch.bfloat16, WIDTH, SIZE, pairs="pairs" in name))
         yield found | {"kernel": f"gluon {name}"}
 
 

@@ -62,9 +62,11 @@ def unwritten(code):
         name, _, operands = re.sub(r"^@!?U?P\w+\s+", "", instruction).partition(" ")
         uniform = re.match(r"U(?!ISETP|PLOP)|S2UR|R2UR|LDCU", name)
         read, target, parts = set(), set(), operands.split(",")
+        # A predicate may be written, too, and then comes first.
+        goal = 1 if parts[0].startswith("UP") else 0
         for place, part in enumerate(parts):
             for register in map(int, re.findall(r"\bUR(\d+)", part)):
-                if uniform and place == 0:
+                if uniform and place == goal:
                     target = {register, register + 1} if ".64" in name or "WIDE" in name else {register}
                     continue
                 # A product's descriptors are two registers each, the left one's first, where that is not in registers itself.

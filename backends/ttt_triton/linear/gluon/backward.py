@@ -9,33 +9,10 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 
-from .layouts import (
-    by_column,
-    column,
-    copied,
-    copied_numbers,
-    copied_records,
-    maps,
-    operands,
-    records,
-    right_operand,
-    send,
-    share_four,
-    share_one,
-    share_two,
-    shared_four,
-    shared_numbers,
-    shared_one,
-    shared_records,
-    shared_two,
-    sum_four,
-    sum_one,
-    sum_two,
-    swizzled,
-    tokens,
-    turned,
-)
+from .copies import copied, copied_numbers, copied_records, records, send, shared_numbers, shared_records, swizzled
+from .layouts import by_column, column, maps, operands, right_operand, tokens, turned
 from .readout import factors, up_to_itself
+from .sums import share_four, share_one, share_two, shared_four, shared_one, shared_two, sum_four, sum_one, sum_two
 
 
 @gluon.jit
@@ -45,7 +22,10 @@ def room(R: gl.constexpr, D: gl.constexpr):
     q, k = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W)), gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
     v, G = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W)), gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
     dy, lr = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W)), gl.allocate_shared_memory(gl.float32, [2, R], shared_numbers())
-    first, second = gl.allocate_shared_memory(gl.float32, [2, R, 4], shared_records()), gl.allocate_shared_memory(gl.float32, [2, R, 4], shared_records())
+    first, second = (
+        gl.allocate_shared_memory(gl.float32, [2, R, 4], shared_records()),
+        gl.allocate_shared_memory(gl.float32, [2, R, 4], shared_records()),
+    )
     return q, k, v, G, dy, lr, first, second
 
 
@@ -144,7 +124,14 @@ def step(
     earlier = here
     if ODD:
         earlier = there
-    earlier = (earlier[0].index(slot), earlier[1].index(slot), earlier[2].index(slot), earlier[3].index(slot), earlier[4].index(slot), earlier[5].index(slot))
+    earlier = (
+        earlier[0].index(slot),
+        earlier[1].index(slot),
+        earlier[2].index(slot),
+        earlier[3].index(slot),
+        earlier[4].index(slot),
+        earlier[5].index(slot),
+    )
     Wn = weights[0].index(slot)
     i = gl.arange(0, R, gl.SliceLayout(1, tokens(W)))
     token = (start + n * R).to(gl.int64) * H + head
@@ -194,7 +181,9 @@ def step(
     if ODD:
         fetch_weights((n - 3) >> 1, weights, kept[0], kept[1], where, D)
     async_copy.commit_group()
-    dk = mma_v2(G.load(gl.DotOperandLayout(0, tokens(W), 2)), shared_dW.load(gl.DotOperandLayout(1, tokens(W), 2)), gl.zeros([R, D], gl.float32, tokens(W)))
+    dk = mma_v2(
+        G.load(gl.DotOperandLayout(0, tokens(W), 2)), shared_dW.load(gl.DotOperandLayout(1, tokens(W), 2)), gl.zeros([R, D], gl.float32, tokens(W))
+    )
     dk *= -last * lr
     if ODD:
         async_copy.wait_group(2)
@@ -329,8 +318,12 @@ def backward(
 
     for behind in range(0, count, 2):
         n = count - 1 - behind
-        dW, db, parts = step(n, dW, db, parts, odd, even, weights, shared, gamma, beta, last, factor, negative, given, kept, results, where, count, D, R, True)
-        dW, db, parts = step(n - 1, dW, db, parts, even, odd, weights, shared, gamma, beta, last, factor, negative, given, kept, results, where, count, D, R, False)
+        dW, db, parts = step(
+            n, dW, db, parts, odd, even, weights, shared, gamma, beta, last, factor, negative, given, kept, results, where, count, D, R, True
+        )
+        dW, db, parts = step(
+            n - 1, dW, db, parts, even, odd, weights, shared, gamma, beta, last, factor, negative, given, kept, results, where, count, D, R, False
+        )
     async_copy.wait_group(0)
     token = (row * longest).to(gl.int64) * H + head
     send(shared[3], dq_ptr + token * D, H * D, 0, R)

@@ -10,7 +10,10 @@ from triton.experimental import gluon
 
 @gluon.jit
 def moments(whole, bent, power, curved, along, offset, squares, D: gl.constexpr, eps):
-    """(mean z, r, mean e, mean eẑ, mean γ²ẑ, mean γ²ẑ²) with e = γ²ẑ + u, from the sums of z, γ²z, z², γ²z², uz and u over each row, and that of γ²."""
+    """(mean z, r, mean e, mean eẑ, mean γ²ẑ, mean γ²ẑ²) with e = γ²ẑ + u, from sums over each row, and that of γ².
+
+    The sums are those of z (``whole``), γ²z (``bent``), z² (``power``), γ²z² (``curved``), uz (``along``) and u (``offset``).
+    """
     m = whole / D
     r = gl.rsqrt(power / D - m * m + eps)
     straight, square = r * (bent - m * squares) / D, r * r * (curved - m * (2 * bent - m * squares)) / D

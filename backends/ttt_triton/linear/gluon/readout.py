@@ -8,7 +8,8 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.ampere import mma_v2
 
-from .layouts import maps, operands, right_operand, share_two, sum_two, tokens
+from .layouts import maps, operands, right_operand, tokens
+from .sums import share_two, sum_two
 
 
 @gluon.jit

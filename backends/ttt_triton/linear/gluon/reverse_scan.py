@@ -9,23 +9,9 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 
-from .layouts import (
-    column,
-    copied,
-    copied_numbers,
-    lying,
-    maps,
-    operands,
-    pairs,
-    right_operand,
-    share_four,
-    shared_four,
-    shared_numbers,
-    sum_four,
-    swizzled,
-    tokens,
-    upright,
-)
+from .copies import copied, copied_numbers, shared_numbers, swizzled
+from .layouts import column, lying, maps, operands, pairs, right_operand, tokens, upright
+from .sums import share_four, shared_four, sum_four
 
 
 @gluon.jit

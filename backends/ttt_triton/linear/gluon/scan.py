@@ -9,34 +9,16 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 
+from .copies import copied, copied_numbers, of_tokens, put_numbers, send, shared_numbers, swizzled
 from .gradient import gradient_from, moments
-from .layouts import (
-    by_column,
-    column,
-    copied,
-    copied_numbers,
-    maps,
-    of_tokens,
-    operands,
-    put_numbers,
-    right_operand,
-    send,
-    share_four,
-    share_two,
-    shared_four,
-    shared_numbers,
-    shared_two,
-    sum_four,
-    sum_two,
-    swizzled,
-    tokens,
-)
+from .layouts import by_column, column, maps, operands, right_operand, tokens
 from .readout import answered, asked, factors, put
+from .sums import share_four, share_two, shared_four, shared_two, sum_four, sum_two
 
 
 @gluon.jit
 def room(given, R: gl.constexpr, D: gl.constexpr):
-    """Shared memory for all mini-batches of one kind, even or odd: two of k, v, ℓ and, if given, q; the shares of their sums; G and y on their way."""
+    """Shared memory for mini-batches of one kind, even or odd: two of k, v, ℓ and, if given, q; the shares of sums; G and y on their way out."""
     W: gl.constexpr = D // 16
     k, v = gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W)), gl.allocate_shared_memory(gl.bfloat16, [2, R, D], swizzled(W))
     rates = gl.allocate_shared_memory(gl.float32, [2, R], shared_numbers())
@@ -51,20 +33,26 @@ def room(given, R: gl.constexpr, D: gl.constexpr):
 
 
 @gluon.jit
+def token(n, where, K: gl.constexpr):
+    """The place of mini-batch n among all heads of all tokens."""
+    return (where[0] + n * K - where[2]).to(gl.int64) * where[6] + where[5]
+
+
+@gluon.jit
 def fetch(n, inputs, given, where, K: gl.constexpr, D: gl.constexpr, R: gl.constexpr):
     """Begin to copy what is ``given`` of mini-batch n, 0 where there is no token."""
     W: gl.constexpr = D // 16
-    start, length, phase, earliest, _, head, H = where
+    _, length, phase, _, _, _, H = where
     i, d = gl.arange(0, R, gl.SliceLayout(1, copied(W))), gl.arange(0, D, gl.SliceLayout(0, copied(W)))
     j = gl.arange(0, R, copied_numbers(W))
-    place, token = n * K - phase, (start + n * K - phase).to(gl.int64) * H + head
+    place, at = n * K - phase, token(n, where, K)
     valid, one = ((i < K) & (place + i >= 0) & (place + i < length))[:, None], (j < K) & (place + j >= 0) & (place + j < length)
     tile = i[:, None] * (H * D) + d[None, :]
-    async_copy.async_copy_global_to_shared(inputs[0].index(n // 2 % 2), given[0] + token * D + tile, valid)
-    async_copy.async_copy_global_to_shared(inputs[1].index(n // 2 % 2), given[1] + token * D + tile, valid)
-    async_copy.async_copy_global_to_shared(inputs[2].index(n // 2 % 2), given[2] + token + j * H, one)
+    async_copy.async_copy_global_to_shared(inputs[0].index(n // 2 % 2), given[0] + at * D + tile, valid)
+    async_copy.async_copy_global_to_shared(inputs[1].index(n // 2 % 2), given[1] + at * D + tile, valid)
+    async_copy.async_copy_global_to_shared(inputs[2].index(n // 2 % 2), given[2] + at + j * H, one)
     if given[3] is not None:
-        async_copy.async_copy_global_to_shared(inputs[3].index(n // 2 % 2), given[3] + token * D + tile, valid)
+        async_copy.async_copy_global_to_shared(inputs[3].index(n // 2 % 2), given[3] + at * D + tile, valid)
     async_copy.commit_group()
 
 
@@ -85,7 +73,7 @@ def step(n, weights, b, rows, answer, here, there, learned, given, openings, res
     the sums and their sums, is enough for everything that warps tell each other.
     """
     W: gl.constexpr = D // 16
-    start, length, phase, _, row, head, H = where
+    _, length, phase, _, row, head, H = where
     gamma, beta, squares, last, factor = learned
     i, d = gl.arange(0, R, gl.SliceLayout(1, tokens(W))), gl.arange(0, D, gl.SliceLayout(0, tokens(W)))
     place = n * K + i - phase
@@ -129,20 +117,36 @@ def step(n, weights, b, rows, answer, here, there, learned, given, openings, res
 @gluon.jit
 def send_tokens(n, room, ptr, where, K: gl.constexpr):
     """Store mini-batch n of a result, where there is one, its tokens and a pointer."""
-    start, length, phase, earliest, _, head, H = where
+    _, length, phase, earliest, _, _, H = where
     D: gl.constexpr = room.shape[1]
     if ptr is not None:
-        token = (start + n * K - phase).to(gl.int64) * H + head
-        send(room, ptr + token * D, H * D, phase - n * K, gl.where(n >= earliest, gl.minimum(phase + length - n * K, K), 0))
+        send(room, ptr + token(n, where, K) * D, H * D, phase - n * K, gl.where(n >= earliest, gl.minimum(phase + length - n * K, K), 0))
+
+
+@gluon.jit
+def keep(weights, b, out, bs_ptr, at, W: gl.constexpr):
+    """Put W into shared memory on its way out, and store b, at the start of the block at place ``at``, if there is a pointer."""
+    if bs_ptr is not None:
+        i, d = gl.arange(0, b.shape[0], gl.SliceLayout(1, tokens(W))), gl.arange(0, b.shape[1], gl.SliceLayout(0, tokens(W)))
+        out.store(by_column(weights.to(gl.bfloat16), W).permute(1, 0))
+        gl.store(bs_ptr + at * b.shape[1] + i[:, None] * 0 + d[None, :], b, (i == 0)[:, None])
+
+
+@gluon.jit
+def send_weights(out, Ws_ptr, at):
+    """Store W that ``keep`` put into shared memory, after the next barrier."""
+    D: gl.constexpr = out.shape[0]
+    if Ws_ptr is not None:
+        send(out, Ws_ptr + at * D * D, D, 0, D)
 
 
 @gluon.jit
 def record(n, found, ptr, where, K: gl.constexpr):
     """Store what ``backward`` needs of mini-batch n's moments, if there is a pointer."""
-    start, length, phase, earliest, _, head, H = where
+    H = where[6]
     if ptr is not None:
         m, r, s1, s2, straight, square = found
-        at = ptr + ((start + n * K - phase).to(gl.int64) * H + head) * 8
+        at = ptr + token(n, where, K) * 8
         put_numbers(at, gl.join(of_tokens(-m * r), of_tokens(r)), H, True)
         first, second = gl.join(of_tokens(s1), of_tokens(s1 + straight)), gl.join(of_tokens(s2), of_tokens(s2 + (s2 + square) / 2))
         put_numbers(at + 4, gl.join(first, second).reshape(m.shape[0], 4), H, True)
@@ -151,10 +155,9 @@ def record(n, found, ptr, where, K: gl.constexpr):
 @gluon.jit
 def record_norm(n, shift, r, ptr, where, K: gl.constexpr):
     """The same of its read-outs, if there are any."""
-    start, length, phase, earliest, _, head, H = where
+    H = where[6]
     if ptr is not None:
-        at = ptr + ((start + n * K - phase).to(gl.int64) * H + head) * 8
-        put_numbers(at + 2, gl.join(of_tokens(shift), of_tokens(r)), H, n >= 0)
+        put_numbers(ptr + token(n, where, K) * 8 + 2, gl.join(of_tokens(shift), of_tokens(r)), H, n >= 0)
 
 
 @gluon.jit(do_not_specialize=("begin", "part"))
@@ -245,15 +248,11 @@ def scan(
 
     for n in range(begin * BLOCK, gl.minimum(gl.cdiv(phase + length, K), (begin + part) * BLOCK), 2):
         at = (first + n // BLOCK).to(gl.int64) * H + head
-        keeping = n % BLOCK == 0
-        if Ws_ptr is not None:
-            if keeping:
-                out.store(by_column(weights.to(gl.bfloat16), W).permute(1, 0))
-                gl.store(bs_ptr + at * D + vector, b, top)
+        if n % BLOCK == 0:
+            keep(weights, b, out, bs_ptr, at, W)
         weights, b, rows, answer = step(n, weights, b, rows, answer, even, odd, learned, given, openings, results, where, eps, K, D, R)
-        if Ws_ptr is not None:
-            if keeping:
-                send(out, Ws_ptr + at * D * D, D, 0, D)
+        if n % BLOCK == 0:
+            send_weights(out, Ws_ptr, at)
         # After an odd number of mini-batches comes one without tokens, which changes nothing.
         weights, b, rows, answer = step(n + 1, weights, b, rows, answer, odd, even, learned, given, (None, None), results, where, eps, K, D, R)
     async_copy.wait_group(0)

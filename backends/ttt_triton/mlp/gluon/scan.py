@@ -12,8 +12,9 @@ from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, tma
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from ...linear.gluon.gradient import gradient_from
-from ...linear.gluon.layouts import copied_numbers, maps, shared_numbers, tokens, turned
+from ...linear.gluon.copies import copied_numbers, shared_numbers
+from ...linear.gluon.gradient import gradient_from, moments
+from ...linear.gluon.layouts import maps, tokens, turned
 from .layouts import (
     NOWHERE,
     by_column,
@@ -79,7 +80,7 @@ def loss_gradient(z, u, gamma, squares, D: gl.constexpr, eps):
     whole, slant, power, curved, along, offset = gl.reduce((z, bent, z * z, bent * z, u * z, u), 1, six)
     whole, slant, power = whole[:, None], slant[:, None], power[:, None]
     curved, along, offset = curved[:, None], along[:, None], offset[:, None]
-    return gradient_from(whole, slant, power, curved, along, offset, z, u, square, squares, D, eps)
+    return gradient_from(moments(whole, slant, power, curved, along, offset, squares, D, eps), z, u, square)
 
 
 @gluon.jit
