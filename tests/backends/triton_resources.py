@@ -60,7 +60,7 @@ def linear(arch):
         ("scan of pairs, for their backward pass", gluon.scan, {}),
         ("scan of pairs, without", gluon.scan, without("G", "Ws", "bs", "moments")),
         ("reverse_scan", gluon.reverse_scan, {}),
-        ("backward", gluon.backward, {}),
+        *([("backward", gluon.backward, {})] if arch == 90 else []),
     ):
         found = resources(kernel, arch, types | more, constants(kernel, torch.bfloat16, WIDTH, SIZE, pairs="pairs" in name))
         yield found | {"kernel": f"gluon {name}"}

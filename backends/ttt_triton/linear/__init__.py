@@ -24,8 +24,8 @@ def linear(
     tokens: q, k, v ``[N, H, D]`` and ℓ ``[N, H]``; weights: W ``[R, H, D, D]``, b ``[R, H, 1, D]``; learned: s ``[K]``, γ, β ``[H, D]``; sums, if
     any: those of the mini-batch that each sequence goes on with, shaped as weights; all float32 but the tokens.
     """
-    size, (heads, width) = learned[0].shape[0], tokens[0].shape[1:]
-    in_pairs = layout.start is None and pairs(tokens[0].dtype, width, size, layout.rows * heads, layout.longest)
+    size, programs = learned[0].shape[0], layout.rows * tokens[0].shape[1]
+    in_pairs = layout.start is None and pairs(tokens[0], size, programs, layout.longest)
     if in_pairs:
         layout = Layout.even(2 * size, layout.rows, layout.longest)
     places = (layout.start, layout.length, layout.phase, layout.first, layout.row, layout.longest, layout.blocks, layout.total, in_pairs, False)

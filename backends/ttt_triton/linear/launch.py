@@ -67,13 +67,14 @@ def constants(kernel: Any, dtype: torch.dtype, width: int, size: int, opening: b
     return {name: value for name, value in shape.items() if name in kernel.arg_names} | options
 
 
-def pairs(dtype: torch.dtype, width: int, size: int, programs: int, longest: int) -> bool:
+def pairs(q: Tensor, size: int, programs: int, longest: int) -> bool:
     """Whether sequences of ``longest`` tokens each are kept in pairs of mini-batches, so that the backward pass can be one scan (``gluon.backward``).
 
-    It takes as long as the scans before it and after it, and nothing beside it: so many ``programs`` are to fill a GPU.
+    It is one kernel for all that is sequential: so many ``programs`` are to fill a GPU.
     """
-    suited = dtype == torch.bfloat16 and size == 16 and width in (16, 32, 64) and longest > 0 and longest % (2 * size) == 0
-    return suited and not INTERPRETED and not leaves_room(programs)
+    suited = q.dtype == torch.bfloat16 and size == 16 and q.shape[-1] == 64 and longest > 0 and longest % (2 * size) == 0
+    # Groups of warps that do different work take registers from each other, which is Hopper's.
+    return suited and not INTERPRETED and not leaves_room(programs) and torch.cuda.get_device_capability(q.device)[0] == 9
 
 
 def aligned(x: Tensor) -> Tensor:

@@ -76,7 +76,9 @@ def forward(
     return outputs
 
 
-def empty(q: Tensor, W: Tensor, b: Tensor, total: int, pairs: bool, kept: bool) -> tuple[Tensor, ...]:
+def empty(
+    q: Tensor, W: Tensor, b: Tensor, total: int, pairs: bool, kept: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Room for the operator's results."""
     y, W_end, b_end, S_W, S_b = map(room, (q, W, b, W, b))
     width, moments = (0 if pairs and not kept else q.shape[-1]), (8 if pairs and kept else 0)

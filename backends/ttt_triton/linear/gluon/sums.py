@@ -103,3 +103,21 @@ def sum_four(room, W: gl.constexpr):
 def of_rows(x, W: gl.constexpr):
     """x ``[R]`` as a column of a tile of tokens."""
     return gl.convert_layout(x, gl.SliceLayout(1, tokens(W)), assert_trivial=True)[:, None]
+
+
+@gluon.jit
+def halved(x):
+    """x ``[R, D]`` with rows that the same threads hold added up."""
+    return gl.sum(x.reshape(x.shape[0] // 8, 8, x.shape[1]), 0)
+
+
+@gluon.jit
+def gathered(x, W: gl.constexpr):
+    """x ``[R, D]`` with all that the same thread holds added up."""
+    return gl.sum(gl.sum(halved(x).reshape(8, 2, W, 4, 2), 4), 1)
+
+
+@gluon.jit
+def gathered_rows(x, W: gl.constexpr):
+    """x ``[R, D]`` with what the same thread holds of a row added up."""
+    return gl.sum(gl.sum(x.reshape(x.shape[0], 2, W, 4, 2), 4), 1)
