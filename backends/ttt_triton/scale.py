@@ -57,7 +57,7 @@ def save(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
 
 def derive(ctx: Any, ds: Tensor) -> tuple[Tensor, None]:
     """Δδ."""
-    return torch.where(ctx.saved_tensors[0] > 0, ds * ctx.factor, 0.0), None
+    return torch.ops.aten.threshold_backward(ds, ctx.saved_tensors[0], 0) * ctx.factor, None
 
 
 register_autograd(scale, derive, save)

@@ -10,8 +10,7 @@ from torch import Tensor
 from ..layout import tile
 from ..operators import operator
 from ..overlap import leaves_room, take_turns
-from . import gluon
-from .launch import Piece, aligned, launcher, pieces, scans
+from .launch import Piece, launcher, pieces, scans
 from .op import room as results
 from .readout_backward import readout_backward
 from .training_backward import training_backward
@@ -55,7 +54,6 @@ def backward(
     G: Tensor,
     Ws: Tensor,
     bs: Tensor,
-    moments: Tensor,
     dy: Tensor,
     dW_end: Tensor,
     db_end: Tensor,
@@ -64,7 +62,6 @@ def backward(
     longest: int,
     blocks: int,
     total: int,
-    pairs: bool,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Cotangents of q, k, v, ℓ, W, b, s, γ, β, and of the opening's two parts, empty where there is none."""
@@ -74,15 +71,6 @@ def backward(
         # Not every token need belong to a sequence.
         for x in (dq, dk, dv, dlr):
             x.zero_()
-    if pairs:
-        q, k, v, dy = map(aligned, (q, k, v, dy))
-        dscales, dgammas, dbetas = (x.new_empty(rows, heads, x.shape[-1]) for x in (scale, gamma, beta))
-        with torch.cuda.device_of(q):
-            launcher(gluon.backward, q.dtype, width, size)[heads, rows](
-                *(q, k, v, lr.float(), G, Ws, bs, moments, scale, gamma, beta, dy, dW_end, db_end),
-                *(dq, dk, dv, dlr, dW, db, dscales, dgammas, dbetas, longest, heads),
-            )
-        return dq, dk, dv, dlr, dW, db, dscales.sum((0, 1)), dgammas.sum(0), dbetas.sum(0), q.new_empty(0), q.new_empty(0)
     dopening_k, dopening_q = (None if x is None else torch.zeros_like(x) for x in (opening_k, opening_q))
     # Each tile is read before it is written: Ẑ lies where the cotangent of V will, if of its dtype.
     normed = dv if dv.dtype == G.dtype else torch.empty_like(G)

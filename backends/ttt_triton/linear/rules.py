@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..mapped import fold
 from ..operators import register_autograd
+from . import op_one_scan
 from .op import empty, forward, room
 from .op_backward import backward
 
@@ -20,8 +21,14 @@ def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, W: Tensor, b: Tensor, *others
 
 @torch.library.register_fake("tttcore::linear_backward")
 def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, scale: Tensor, gamma: Tensor, beta: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    opening, ends = others[:2], others[12:14]
+    opening, ends = others[:2], others[11:13]
     return (*map(room, (q, k, v, lr, *ends, scale, gamma, beta)), *(q.new_empty(0) if x is None else room(x) for x in opening))
+
+
+@torch.library.register_fake("tttcore::linear_one_scan_backward")
+def _(q: Tensor, k: Tensor, v: Tensor, lr: Tensor, scale: Tensor, gamma: Tensor, beta: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    _, Ws, bs, *_, rows = others
+    return *op_one_scan.empty(q, k, v, lr, Ws, bs, rows), *map(room, (scale, gamma, beta))
 
 
 def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -31,22 +38,26 @@ def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.mark_non_differentiable(*saved)
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(q, k, v, lr, *others, *saved)
-    ctx.ends, ctx.extent = (W.shape, b.shape), (longest, blocks, total, pairs, eps)
+    ctx.ends, ctx.pairs, ctx.extent = (W.shape, b.shape), pairs, (longest, blocks, total, eps)
 
 
 def derive(ctx: Any, dy: Tensor | None, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
     """Cotangents of the operator's inputs."""
-    q, *saved, moments = ctx.saved_tensors
+    q, *saved, bs, moments = ctx.saved_tensors
     dy = torch.zeros_like(q) if dy is None else dy.contiguous()
-    zeros = 2 * [moments.new_zeros(shape) for shape in ctx.ends]
-    ends = (zero if x is None else x.contiguous() for x, zero in zip(cotangents[:4], zeros, strict=True))
-    found = backward(q, *saved, moments, dy, *ends, *ctx.extent)
+    ends = [None if x is None else x.contiguous() for x in cotangents[:4]]
+    if ctx.pairs:
+        found = op_one_scan.backward(q, *saved[:6], *saved[13:], bs, moments, dy, *ends[:2], ctx.ends[0][0])
+        return (*found, *(None for _ in range(13)))
+    zeros = 2 * [bs.new_zeros(shape) for shape in ctx.ends]
+    found = backward(q, *saved, bs, dy, *(zero if x is None else x for x, zero in zip(ends, zeros, strict=True)), *ctx.extent)
     opening = (None if given is None else x for given, x in zip(saved[6:8], found[9:], strict=True))
     return (*found[:9], *opening, *(None for _ in range(11)))
 
 
 register_autograd(forward, derive, save, lambda inputs: (*inputs[:-2], True, inputs[-1]))
 register_autograd(backward)
+register_autograd(op_one_scan.backward)
 
 
 def batched(info: Any, dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:

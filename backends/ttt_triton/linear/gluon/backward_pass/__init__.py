@@ -87,11 +87,14 @@ def backward(
     i, d = places(D, R)
     matrix, vector = c[None, :] * D + column(e, D)[:, None], i[:, None] * 0 + d[None, :]
     end = row.to(gl.int64) * H + head
-    dW = gl.load(dW_end_ptr + end * D * D + matrix)
+    dW, db = gl.zeros([D, D], gl.float32, maps(W)), gl.zeros([R, D], gl.float32, tokens(W))
+    if dW_end_ptr is not None:
+        dW = gl.load(dW_end_ptr + end * D * D + matrix)
     dW_mean = (gl.sum(dW, 0) / D)[None, :]
     dW -= dW_mean
-    # R equal rows, as in ``scan``.
-    db = gl.load(db_end_ptr + end * D + vector)
+    if db_end_ptr is not None:
+        # R equal rows, as in ``scan``.
+        db = gl.load(db_end_ptr + end * D + vector)
     db_mean = (gl.sum(db, 1) / D)[:, None]
     db -= db_mean
     zeros = gl.zeros([R, D], gl.float32, tokens(W))
