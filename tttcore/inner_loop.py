@@ -23,9 +23,10 @@ BLOCK_ROWS = 64
 _MINI_BATCH = {"primal": primal.mini_batch, "dual": dual.mini_batch}
 
 
-def usual_block_size(spec: LayerSpec) -> int:
-    """Mini-batches of a block where time goes by operations, of which a block has fewer than its mini-batches: as many as have 64 rows, at most 4."""
-    return max(1, min(4, BLOCK_ROWS // spec.mini_batch_size))
+def usual_block_size(spec: LayerSpec) -> int | None:
+    """Mini-batches of a block where time goes by operations, of which blocks have fewer: as many as have 64 rows, at most 4; None for one."""
+    size = min(4, BLOCK_ROWS // spec.mini_batch_size)
+    return size if size > 1 else None
 
 
 def inner_loop(
@@ -42,13 +43,13 @@ def inner_loop(
     cu_seqlens: Array | None = None,
     longest: int | None = None,
     scan: Scan = whole_scan,
-    block_size: int = 1,
+    block_size: int | None = None,
 ) -> tuple[Array, State]:
     """y_t = f(q_t; W_t) for every token, and the state after the last one; nothing is checked here (``validate`` does).
 
     q, k, v, y ``[B, T, H, D]``, ℓ (lr) ``[B, T, H]``, mask ``[B, T]`` bool, cu_seqlens ``[R + 1]`` int with B = 1, and then a state of R rows.
     ``longest`` bounds the packed sequences (T when None). Computes in the widest dtype given, float32 at the least; y has q's dtype.
-    The dual form takes up to ``block_size`` mini-batches in a step of the scan, which changes nothing beyond rounding.
+    The dual form takes up to ``block_size`` mini-batches, if given, in a step of the scan, which then has no S; it changes nothing beyond rounding.
     """
     dtype = compute_dtype(q, k, v, lr, *params.values(), *(() if state is None else leaves(state[:2])))
     scan, given, lr = widening(scan, dtype), q, cast(lr, dtype)
@@ -73,7 +74,7 @@ def inner_loop(
     else:
         length = arange(q.shape[0], q) * 0 + q.shape[1] if rows is None else rows.length
         grid = Grid.of(spec.mini_batch_size, q.shape[1], length, start.phase, aligned=state is None)
-        if form == "dual" and block_size > 1 and grid.steps > 2:
+        if form == "dual" and block_size is not None and grid.steps > 2:
             y, end = _by_block(spec, params, (q, k, v, lr), grid, start, scan, block_size)
         else:
             y, end = _by_mini_batch(spec, params, (q, k, v, lr), grid, start, form, scan)
@@ -128,7 +129,7 @@ def _by_block(
 
     def stretch(loop: Loop, weights: Any, xs: tuple[Array, ...]) -> tuple[Any, Array]:
         q, k, v, lr, gates = xs
-        weights, (starts, g, above) = loop(body, weights, (k, v, gates, block.pairs(spec, k, gates)))
+        weights, (starts, g, above) = loop(body, weights, (k, v, gates, *block.pairs(spec, k, gates)))
         return weights, block.read(spec, params, factors, starts, [(k, g), *above], q, lr)
 
     weights, ys = scan(stretch, weights, tuple(blocks(x) for x in (*tokens, where_valid(done, scale[-1] * tokens[-1]))))

@@ -16,10 +16,13 @@ import numpy as np
 from jax.core import Tracer
 
 from tttcore import Backend, LayerSpec, State
+from tttcore.arrays import compute_dtype
 from tttcore.inner_loop import inner_loop, usual_block_size
 from tttcore.layer import Inner, layer_around
 from tttcore.sequence import longest_sequence
+from tttcore.tree import leaves
 
+from .heads import fits, loop_by_heads
 from .scan import remat_scan
 
 PROGRAMS = 16
@@ -54,7 +57,8 @@ def inner(
         longest = _round_up(longest_sequence(np.asarray(cu_seqlens)), spec.mini_batch_size)
 
     def run(q: jax.Array, k: jax.Array, v: jax.Array, lr: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, State]:
-        program = compiled(loop(spec), spec, form=form)
+        narrow = _narrow((q, k, v), lr, *leaves((params, state)))
+        program = compiled(loop(spec, form, narrow), spec, form=form, narrow=narrow)
         return program(dict(params), q, k, v, lr, state=state, mask=mask, cu_seqlens=cu_seqlens, longest=longest)
 
     with widened(params, q, k, v, lr, state, cu_seqlens):
@@ -75,28 +79,36 @@ def layer(
     """Run the whole layer as one compiled function; see ``tttcore.layer_around``."""
 
     def run(x: jax.Array, positions: jax.Array | None, mask: jax.Array | None) -> tuple[jax.Array, State]:
-        return compiled(layer_around, inner, spec, form=form)(dict(params), x, state=state, mask=mask, positions=positions)
+        program = compiled(layer_around, inner, spec, form=form, narrow=_narrow((x,), *leaves((params, state))))
+        return program(dict(params), x, state=state, mask=mask, positions=positions)
 
     with widened(params, x, state, positions):
         return _padded(run, _step(spec, form, x), (x, positions), mask)
 
 
-def loop(spec: LayerSpec) -> Callable[..., tuple[jax.Array, State]]:
-    """The inner loop, on accelerators in blocks of mini-batches; a CPU's time goes by arithmetic, of which blocks have more."""
-    return _loop_in_blocks(1 if jax.default_backend() == "cpu" else usual_block_size(spec))
+def loop(spec: LayerSpec, form: str, narrow: bool) -> Callable[..., tuple[jax.Array, State]]:
+    """The inner loop: on GPUs a kernel, on accelerators blocks of mini-batches; a CPU's time goes by arithmetic, of which blocks have more."""
+    if form == "dual" and narrow and jax.default_backend() == "gpu" and fits(spec):
+        return loop_by_heads
+    return _loop_in_blocks(None if jax.default_backend() == "cpu" else usual_block_size(spec))
 
 
 @functools.cache
-def _loop_in_blocks(size: int) -> Callable[..., tuple[jax.Array, State]]:
+def _loop_in_blocks(size: int | None) -> Callable[..., tuple[jax.Array, State]]:
     return functools.partial(inner_loop, scan=remat_scan, block_size=size)
 
 
+def _narrow(tokens: tuple[jax.Array, ...], *others: jax.Array) -> bool:
+    """Tell whether operands of products may be bfloat16: all tokens are, and nothing asks for more than float32."""
+    return all(x.dtype == jnp.bfloat16 for x in tokens) and compute_dtype(*tokens, *others) == jnp.float32
+
+
 @functools.lru_cache(PROGRAMS)
-def compiled(function: Callable[..., tuple[jax.Array, State]], *fixed: Hashable, form: str) -> Any:
-    """Compile ``function(*fixed, …, form=form)``, its products in full precision: float32 must not become TF32 or bfloat16 on an accelerator."""
+def compiled(function: Callable[..., tuple[jax.Array, State]], *fixed: Hashable, form: str, narrow: bool) -> Any:
+    """Compile ``function(*fixed, …, form=form)``: operands of products are bfloat16 if narrow; else float32 must not become TF32 or less."""
 
     def program(*arrays: Any, **options: Any) -> tuple[jax.Array, State]:
-        with jax.default_matmul_precision("highest"):
+        with jax.default_matmul_precision("BF16_BF16_F32" if narrow else "highest"):
             return function(*fixed, *arrays, form=form, **options)
 
     return jax.jit(program, static_argnames="longest")

@@ -1,15 +1,20 @@
 """The JAX backend against the reference, and what only JAX has: transforms, compilations, rematerialisation, NNX."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from small import case_of, options_of
 
 import tttcore
 from ttt_jax import TTTLayer
 from ttt_jax.backend import compiled, loop
+from ttt_jax.heads import fits, loop_by_heads
 from ttt_jax.scan import remat_scan
+from tttcore.inner_loop import inner_loop
 from tttcore.layer import layer_around
 from tttcore.tree import leaves, tree_map
 
@@ -59,6 +64,46 @@ def test_blocks_as_on_accelerators_change_nothing(inner, monkeypatch):
     compiled.cache_clear()
     assert_close(blocks, plain)
     assert any(not np.array_equal(a, b) for a, b in zip(leaves(blocks), leaves(plain), strict=True)), "the same program ran twice"
+
+
+@pytest.mark.parametrize(("inner", "start"), [("linear", "mask"), ("linear", "packed"), ("mlp", "resumed")])
+def test_a_kernel_for_each_head_and_row_is_the_inner_loop_with_its_gradients(inner, start):
+    with jax.enable_x64(True):
+        problem, *options = options_of(case_of("inner", inner, length=27), start)
+        mask, cu_seqlens = jax.tree.map(jnp.asarray, options)
+        primals = jax.tree.map(jnp.asarray, (problem.params, problem.inputs, problem.state and problem.state[:2]))
+
+        def value_and_gradients(loop):
+            def run(params, inputs, held):
+                state = None if held is None else tttcore.State(*held, jnp.asarray(problem.state.phase))
+                y, end = loop(problem.spec, params, *inputs, state=state, mask=mask, cu_seqlens=cu_seqlens)
+                return y, end[:2]
+
+            value, pull_back = jax.vjp(jax.jit(run), *primals)
+            return value, pull_back(jax.tree.map(jnp.cos, value))
+
+        expected = jax.tree.map(np.asarray, value_and_gradients(inner_loop))
+        assert_close(value_and_gradients(loop_by_heads), expected)
+
+
+def test_kernels_are_for_narrow_tokens_on_gpus_and_sizes_that_tiles_have(monkeypatch):
+    spec = tttcore.LayerSpec(width=128, heads=2, mini_batch_size=16)
+    assert loop(spec, "dual", narrow=True) is not loop_by_heads
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert loop(spec, "dual", narrow=True) is loop_by_heads
+    assert loop_by_heads not in (loop(spec, "dual", narrow=False), loop(spec, "primal", narrow=True))
+    changes = [{"mini_batch_size": 8}, {"mini_batch_size": 24}, {"width": 96}, {"inner": "mlp"}]
+    assert not any(fits(dataclasses.replace(spec, **change)) for change in changes)
+    assert not fits(dataclasses.replace(spec, inner=tttcore.Stack((tttcore.Hidden(4, "swiglu"),))))
+    assert fits(dataclasses.replace(spec, inner="mlp", width=32))
+
+
+@pytest.mark.parametrize(("dtypes", "rounded"), [(("bfloat16", "float32"), True), (("bfloat16", "float64"), False), (("float16", "float32"), False)])
+def test_operands_of_products_are_rounded_to_bfloat16_if_all_tokens_are_bfloat16(dtypes, rounded):
+    spec, params, x = problem(dtype=dtypes[1])
+    heads = JAX.asarray(x.astype(np.float32).reshape(2, 7, 2, 4)).astype(dtypes[0])
+    traced = str(jax.make_jaxpr(lambda q: JAX.inner(spec, params, q, q, q, q[..., 0] ** 2)[0])(heads))
+    assert ("BF16_BF16_F32" in traced, "HIGHEST" in traced) == (rounded, not rounded)
 
 
 @pytest.mark.parametrize(("inner", "form"), [("linear", "primal"), ("mlp", "dual"), ("linear", "decode")])
@@ -114,7 +159,8 @@ def test_ragged_lengths_share_a_compilation():
     for length in (5, 6, 7):
         JAX.layer(spec, params, jnp.asarray(x[:, :length]))
         JAX.inner(spec, params, *(heads[:, :length],) * 3, heads[:, :length, :, 0])
-    programs = [compiled(layer_around, JAX._inner, spec, form="dual"), compiled(loop(spec), spec, form="dual")]
+    functions = (layer_around, JAX._inner, spec), (loop(spec, "dual", narrow=False), spec)
+    programs = [compiled(*function, form="dual", narrow=False) for function in functions]
     assert [program._cache_size() for program in programs] == [1, 1]
 
 

@@ -15,7 +15,7 @@ from tttcore import get_backend, inner_loop
 NUMPY = get_backend("numpy")
 
 
-@pytest.mark.parametrize("block_size", [2, 3, 5])
+@pytest.mark.parametrize("block_size", [1, 2, 3, 5])
 @pytest.mark.parametrize("start", STARTS["inner"])
 @pytest.mark.parametrize("loss", ["squared_error", "inner_product"])
 @every_model
@@ -23,7 +23,7 @@ def test_blocks_compute_the_definition(inner, loss, start, block_size):
     problem, mask, cu_seqlens = options_of(case_of("inner", inner, length=27), start)
     problem = dataclasses.replace(problem, spec=dataclasses.replace(problem.spec, loss=loss))
 
-    def run(problem, form="primal", size=1):
+    def run(problem, form="primal", size=None):
         loop = functools.partial(inner_loop, form=form, block_size=size, mask=mask, cu_seqlens=cu_seqlens)
         return Outcome(*loop(problem.spec, problem.params, *problem.inputs, state=problem.state))
 

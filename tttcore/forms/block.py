@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 Weights = dict[str, Array]
 
 
-def pairs(spec: LayerSpec, k: Array, gates: Array) -> Array:
+def pairs(spec: LayerSpec, k: Array, gates: Array) -> tuple[Array, ...]:
     """(X_i·X_j + 1) s_* ℓ_j of (13) in layer 1: for each mini-batch of tokens j all later tokens i, one below the other ``[…, (n−1 + … + 1)K, K]``.
 
-    k ``[…, nK, D]``; gates s_* ℓ ``[…, nK]``; n is 2 or more.
+    k ``[…, nK, D]``; gates s_* ℓ ``[…, nK]``. One array; none for n = 1.
     """
     xp, ones = namespace(k), 1.0 if spec.inner_model.bias else 0.0
     borders = range(0, k.shape[-2], spec.mini_batch_size)
     past = [(k[..., start:end, :], k[..., end:, :], gates[..., None, start:end]) for start, end in pairwise(borders)]
-    return xp.concat([(later @ xp.matrix_transpose(own) + ones) * gate for own, later, gate in past], axis=-2)
+    parts = [(later @ xp.matrix_transpose(own) + ones) * gate for own, later, gate in past]
+    return (xp.concat(parts, axis=-2),) if parts else ()
 
 
-def train(spec: LayerSpec, params: Mapping[str, Array], weights: Weights, k: Array, v: Array, gates: Array, written: Array) -> tuple[Weights, Rows]:
+def train(spec: LayerSpec, params: Mapping[str, Array], weights: Weights, k: Array, v: Array, gates: Array, *written: Array) -> tuple[Weights, Rows]:
     """n mini-batches from a border, S = 0: the weights after them, and the rows (X, G) of every layer, each at its mini-batch's start.
 
     k, v ``[B, H, nK, D]``; gates s_* ℓ ``[B, H, nK]``, 0 in a mini-batch that does not step the weights: after it no token of its row may come.
@@ -47,7 +48,7 @@ def train(spec: LayerSpec, params: Mapping[str, Array], weights: Weights, k: Arr
         parts.append(new)
         later = z.shape[-2] - size
         if later:
-            z = z[..., size:, :] - written[..., taken : taken + later, :] @ new[0][1]
+            z = z[..., size:, :] - written[0][..., taken : taken + later, :] @ new[0][1]
             taken += later
     joined = (zip(*layer, strict=True) for layer in zip(*parts, strict=True))
     rows = [(xp.concat(x, axis=-2) if index else k, xp.concat(g, axis=-2)) for index, (x, g) in enumerate(joined)]
