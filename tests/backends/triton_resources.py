@@ -54,13 +54,16 @@ def linear(arch):
         yield resources(kernel, arch, types, constants(kernel, torch.bfloat16, WIDTH, SIZE))
     # ℓ of these is float32.
     types = pointers() | {"lr_ptr": "fp32"}
+    in_pairs = (
+        ("scan of pairs, for their backward pass", gluon.scan, {}),
+        ("scan of pairs, without", gluon.scan, without("G", "Ws", "bs", "moments")),
+        ("backward", gluon.backward, {}),
+    )
     for name, kernel, more in (
         ("scan", gluon.scan, without("q", "y", "moments")),
         ("scan with read-outs", gluon.scan, without("moments")),
-        ("scan of pairs, for their backward pass", gluon.scan, {}),
-        ("scan of pairs, without", gluon.scan, without("G", "Ws", "bs", "moments")),
         ("reverse_scan", gluon.reverse_scan, {}),
-        *([("backward", gluon.backward, {})] if arch == 90 else []),
+        *(in_pairs if arch == 90 else ()),
     ):
         found = resources(kernel, arch, types | more, constants(kernel, torch.bfloat16, WIDTH, SIZE, pairs="pairs" in name))
         yield found | {"kernel": f"gluon {name}"}
