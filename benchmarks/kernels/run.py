@@ -25,7 +25,8 @@ MEASURES: dict[str, Measure] = {"forward": measure.forward, "both": measure.both
 
 def run(contender: Contender, workloads: Sequence[Workload], passes: Sequence[str], device: str) -> Iterator[Result]:
     """Its results, as they come, in the order of shapes and passes."""
-    first = dataclasses.replace(workloads[0], batch=2, tokens=max(workload.tokens for workload in workloads))
+    batch, tokens = (max(getattr(workload, name) for workload in workloads) for name in ("batch", "tokens"))
+    first = dataclasses.replace(workloads[0], batch=batch, tokens=tokens)
     forward = _tried(lambda: check_forward(contender, first, device))
     found: dict[str, float | tuple[str, str]] = dict.fromkeys(PASSES, forward)
     if "both" in passes and not isinstance(forward, tuple):
