@@ -72,14 +72,16 @@ def linear(arch):
 def deep(arch):
     """Those of TTT-MLP; with K = 64 too, where the sequential ones have products of 64 rows."""
     narrow, sequential = torch.bfloat16, launch.SEQUENTIAL
-    forward = (mlp.readout, mlp.open_sums, op_backward.slopes)
-    backward = (op_backward.readout_norm, op_backward.readout_backward, op_backward.open_sums_backward, op_backward.training_backward)
+    forward = (mlp.readout, mlp.open_sums)
+    backward = (op_backward.rows_backward, op_backward.readout_backward, op_backward.open_sums_backward, op_backward.training_backward)
     types = pointers("W2s", "slope", "curve", "F", "keys", "dX2", "dG1", "dG2", "dz2", "along", "Ls") | dict.fromkeys(
         (f"{name}_ptr" for name in SUMS), "fp32"
     )
     for kernel in (*sequential, *forward, *backward):
         found = resources(kernel, arch, types, launch.constants(kernel, narrow, WIDTH, 4 * WIDTH, SIZE))
         yield found | {"kernel": f"mlp {found['kernel']}"}
+    kernel = mlp.keep_weights
+    yield resources(kernel, arch, types | {"W1_ptr": "bf16", "W2_ptr": "bf16"}, launch.constants(kernel, narrow, WIDTH, 4 * WIDTH, SIZE))
     for kernel in sequential:
         found = resources(kernel, arch, types, launch.constants(kernel, narrow, WIDTH, 4 * WIDTH, 64))
         yield found | {"kernel": f"mlp {found['kernel']}, K = 64"}

@@ -15,6 +15,7 @@ from . import gluon
 from .reverse_scan import reverse_scan
 from .room import Reversed, Scanned
 from .scan import scan
+from .training_backward import training_backward
 
 SEQUENTIAL = (scan, reverse_scan)
 ROOMS = 2
@@ -55,7 +56,10 @@ def constants(kernel: Any, dtype: torch.dtype, width: int, hidden: int, size: in
     # Both maps, or their cotangents, are in registers.
     sequential = 8 if padded(width) * padded(hidden) > 4096 else 4
     warps = sequential if kernel in SEQUENTIAL else parallel_warps(width, shape["R"])
-    return {name: value for name, value in shape.items() if name in kernel.arg_names} | {"num_warps": warps, "num_stages": 1, "maxnreg": 255}
+    # With 168 registers three programs of this one are on a multiprocessor, and it spills none within its loop.
+    threefold = kernel is training_backward and narrow and size <= 16
+    options = {"num_warps": warps, "num_stages": 1, "maxnreg": 168 if threefold else 255}
+    return {name: value for name, value in shape.items() if name in kernel.arg_names} | options
 
 
 @functools.cache

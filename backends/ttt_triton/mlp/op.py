@@ -10,6 +10,7 @@ from torch import Tensor
 from ..layout import saved_dtype, tile
 from ..operators import operator
 from ..overlap import take_turns
+from .keep import keep_weights
 from .launch import Piece, borders, launcher, pieces, scans, turns, written
 from .readout import readout
 from .room import Scanned
@@ -56,10 +57,11 @@ def forward(
     block, where, ends = tile(size, width, q.dtype) // size * size, (start, length, first), (W1_end, b1_end, W2_end, b2_end)
     abreast = turns(rows, heads, longest)
     order = pieces(rows, heads, longest, block, None if start is None else total, abreast, JOINED)
-    apart = borders(longest, block, abreast)[:2][-1] // block
+    begins = borders(longest, block, abreast)
+    apart = begins[:2][-1] // block
     most = max((piece.places for piece in order), default=0)
     scan, _, rates = scans(size, hidden, k, v, lr)
-    read_out, sum_up = (launcher(kernel, q.dtype, width, hidden, size) for kernel in (readout, open_sums))
+    read_out, sum_up, keep_starts = (launcher(kernel, q.dtype, width, hidden, size) for kernel in (readout, open_sums, keep_weights))
 
     def train(piece: Piece, room: Room) -> None:
         given = [x[piece.top :] for x in (ends if piece.number else (W1, b1, W2, b2))]
@@ -75,11 +77,8 @@ def forward(
         if places:
             read_out[heads, places](q, k, lr, X2, G1, G2, Ws, bs, scale, gamma, beta, *where, row, y, *extent, eps)
         if keep and apart and places:
-            skipped = 0 if number else 1
-            at = number * JOINED + skipped - 1
-            for room_kept, found in zip(kept, (Ws[:, :, 0].mT, bs[..., None, :hidden], Ws[:, :, 1], bs[..., None, hidden:]), strict=True):
-                starts = found[:places].unflatten(0, (count, -1))[:, skipped * apart :: apart]
-                room_kept.unflatten(0, (rows, -1))[top : top + count, at : at + starts.shape[1]] = starts
+            given = top, piece.blocks, apart, number * JOINED, len(begins) - 1, heads
+            keep_starts[heads, count * -(-piece.blocks // apart)](Ws, bs, *kept, *given)
         if last:
             sum_up[heads, count](k, lr, X2, G1, G2, *where, S_W1, S_b1, S_W2, S_b2, *extent)
 

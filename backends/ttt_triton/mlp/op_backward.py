@@ -10,9 +10,8 @@ from ..operators import operator
 from ..overlap import take_turns
 from .launch import Piece, launcher, pieces, scans, tiles, turns, written
 from .readout_backward import readout_backward
-from .readout_norm import readout_norm
 from .room import Reversed
-from .slopes import slopes
+from .rows_backward import rows_backward
 from .sums import open_sums_backward
 from .training_backward import training_backward
 
@@ -52,20 +51,19 @@ def backward(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Cotangents of q, k, v, ℓ, the four weights, s, γ and β: pieces are scanned again, from the last to the first, and gone through backward."""
-    dq, dk, dv, dlr, dW1, db1, dW2, db2 = (x.new_empty(x.shape) for x in (q, k, v, lr, dW1_end, db1_end, dW2_end, db2_end))
-    if start is not None:
-        # Not every token need belong to a sequence.
-        for x in (dq, dk, dv, dlr):
-            x.zero_()
+    # Not every token or place need belong to a sequence, where sequences do not lie end to end.
+    new = Tensor.new_empty if start is None else Tensor.new_zeros
+    dq, dk, dv, dlr = (new(x, x.shape) for x in (q, k, v, lr))
+    dW1, db1, dW2, db2 = (x.new_empty(x.shape) for x in (dW1_end, db1_end, dW2_end, db2_end))
     size, heads, (rows, _, width, hidden) = scale.shape[0], q.shape[1], W1.shape
     block, where = tile(size, width, q.dtype) // size * size, (start, length, first)
     abreast = turns(rows, heads, longest)
     order = pieces(rows, heads, longest, block, None if start is None else total, abreast)[::-1]
     most, every = max((piece.places for piece in order), default=0), sum(piece.places for piece in order)
-    dscales, dgammas, dbetas = scale.new_zeros(every, heads, size), gamma.new_zeros(every, heads, width), beta.new_zeros(every, heads, width)
+    dscales, dgammas, dbetas = (new(x, (every, heads, x.shape[-1])) for x in (scale, gamma, beta))
     scan, reverse_scan, rates = scans(size, hidden, k, v, lr)
-    others = slopes, readout_norm, readout_backward, open_sums_backward, training_backward
-    differentiate, norm_back, read_back, sum_back, train_back = (launcher(kernel, q.dtype, width, hidden, size) for kernel in others)
+    others = rows_backward, readout_backward, open_sums_backward, training_backward
+    rows_back, read_back, sum_back, train_back = (launcher(kernel, q.dtype, width, hidden, size) for kernel in others)
     rooms = [Reversed.of(max(most, 1), q, W1, block, size) for _ in range(abreast)]
     rooms = [room._replace(written=written(scan, room.scanned, room.W2s), tiles=tiles(reverse_scan, room)) for room in rooms]
 
@@ -85,13 +83,10 @@ def backward(
     def read(piece: Piece, room: Reversed) -> None:
         extent, (X2, G1, G2, Ws, bs), (dX2, dG1, dG2, dWs, dbs) = piece.extent(longest, heads), room.scanned, room.asked
         if piece.places:
-            differentiate[heads, piece.places](
-                *(k, v, lr, X2, G1, G2, Ws, bs, scale, gamma, beta, *where, row),
-                *(room.slope, room.curve, room.normed, room.F, room.keys, room.numbers, *extent, eps),
-            )
             dscale, *dlearned = parts(piece)
-            norm_back[heads, piece.places](
-                *(q, k, lr, X2, G1, G2, Ws, bs, scale, gamma, *where, row, dy, dG2, dbs, *dlearned, *room.between, *extent, eps),
+            rows_back[2 * heads, piece.places](
+                *(q, k, v, lr, X2, G1, G2, Ws, bs, scale, gamma, beta, *where, row, dy, room.slope, room.curve, room.normed, room.F),
+                *(room.keys, room.numbers, dG2, dbs, *dlearned, *room.between, *extent, eps),
             )
             read_back[heads, piece.places](
                 *(q, k, lr, X2, G1, Ws, bs, scale, *where, row, dy, *room.between, dq, dk, room.dlr, dX2, dG1, dWs, dbs, dscale, *extent),

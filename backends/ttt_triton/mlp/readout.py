@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from ..linear.tiles import added, centre, dot, readers, rstd
-from .tiles import begun, block_at, gelu, rows
+from .tiles import begun, block_at, gelu, place_of, rows
 
 
 @triton.jit(do_not_specialize=("top", "blocks"))
@@ -55,7 +55,7 @@ def readout(
 
     Shapes as in ``scan``; q, y ``[N, H, D]``.
     """
-    head, place = tl.program_id(0), tl.program_id(1)
+    head, place = tl.program_id(0), place_of(tl.program_id(1), blocks, first_ptr, True)
     n, start, length = block_at(place, top, longest, begin, blocks, start_ptr, length_ptr, first_ptr, row_ptr, K, R)
     if n >= tl.cdiv(length, R // K * K):
         return
@@ -86,8 +86,8 @@ def readout(
         similar = added(h, X2, similar, DOT, PRECISION)
     G2 = tl.load(G2_ptr + at * (R // K * K) * D + i[:, None] * D + d, both, 0.0)
     b2 = tl.load(bs_ptr + at * (E + D) + E + d, real, 0.0)
-    factors = readers(scale_ptr, tl.load(scale_ptr + K - 1), K, R) * -lr[None, :]
-    z, _ = centre(added(factors * (similar + 1), G2, z + b2, DOT, PRECISION), real, D)
     gamma = tl.load(gamma_ptr + head * D + d, real, 0.0)
     beta = tl.load(beta_ptr + head * D + d, real, 0.0)
+    factors = readers(scale_ptr, tl.load(scale_ptr + K - 1), K, R) * -lr[None, :]
+    z, _ = centre(added(factors * (similar + 1), G2, z + b2, DOT, PRECISION), real, D)
     tl.store(y_ptr + token * D + tile, q.to(tl.float32) + gamma * (z * rstd(z, D, eps)) + beta, both)

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from ..linear.tiles import added, dot
-from .tiles import begun, block_at, gelu, rows
+from .tiles import begun, block_at, gelu, place_of, rows
 
 
 @triton.jit(do_not_specialize=("top", "blocks"))
@@ -64,7 +64,7 @@ def readout_backward(
     ΔX₁ goes to ΔK, which the training rows add to, and likewise this block's part of Δℓ (float32, ``[blocks, H, n]``) and Δs
     ``[blocks, H, K]``. Shapes of cotangents are those of ``scan``.
     """
-    head, place = tl.program_id(0), tl.program_id(1)
+    head, place = tl.program_id(0), place_of(tl.program_id(1), blocks, first_ptr, False)
     n, start, length = block_at(place, top, longest, begin, blocks, start_ptr, length_ptr, first_ptr, row_ptr, K, R)
     if n >= tl.cdiv(length, R // K * K):
         return

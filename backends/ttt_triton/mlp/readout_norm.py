@@ -8,11 +8,16 @@ import triton
 import triton.language as tl
 
 from ..linear.tiles import added, centre, dot, earlier, own, readers, rstd, summed
-from .tiles import begun, block_at, gelu, rows
+from .tiles import begun, gelu, rows
 
 
-@triton.jit(do_not_specialize=("top", "blocks"))
+@triton.jit
 def readout_norm(
+    head,
+    place,
+    n,
+    start,
+    length,
     q_ptr,
     k_ptr,
     lr_ptr,
@@ -23,10 +28,6 @@ def readout_norm(
     bs_ptr,
     scale_ptr,
     gamma_ptr,
-    start_ptr,
-    length_ptr,
-    first_ptr,
-    row_ptr,
     dy_ptr,
     dG2_ptr,
     dbs_ptr,
@@ -35,10 +36,6 @@ def readout_norm(
     dz2_ptr,
     along_ptr,
     sums_ptr,
-    top,
-    longest,
-    begin,
-    blocks,
     H,
     eps,
     K: tl.constexpr,
@@ -53,7 +50,7 @@ def readout_norm(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Of one head (axis 0) of a block (axis 1) of a piece, what its read-outs ask of everything past the hidden columns.
+    """Of one head of block n of a piece, what its read-outs ask of everything past the hidden columns.
 
     With A_l = M diag(ℓ) ⊙ (X̄_lX_lᵀ + 1), the letters of ``readout``, and ΔZ̄₂ the cotangent of Z̄₂ through LN:
 
@@ -62,10 +59,6 @@ def readout_norm(
     Δγ and Δβ ``[blocks, H, D]``. For ``readout_backward``, ΔZ̄₂ ``[blocks, H, R, D_PAD]``, −A₁ and −M diag(ℓ) ⊙ P₂ ``[blocks, H, 2, R, R]``, and what
     P₂ adds to Δℓ and Δs, ``[blocks, H, R + K_PAD]``.
     """
-    head, place = tl.program_id(0), tl.program_id(1)
-    n, start, length = block_at(place, top, longest, begin, blocks, start_ptr, length_ptr, first_ptr, row_ptr, K, R)
-    if n >= tl.cdiv(length, R // K * K):
-        return
     d, i, s = tl.arange(0, D_PAD)[None, :], tl.arange(0, R), tl.arange(0, K_PAD)
     real, inside, there = d < D, (i < R // K * K) & (n * (R // K * K) + i < length), begun(n, length, K, R)
     token = start.to(tl.int64) * H + head
@@ -94,14 +87,15 @@ def readout_norm(
         z = added(h, W2, z, DOT, PRECISION)
         similar = added(h, X2, similar, DOT, PRECISION)
     G2 = tl.load(G2_ptr + line, there[:, None] & real, 0.0)
+    dy = tl.load(dy_ptr + token * D + tile, inside[:, None] & real, 0.0)
+    gamma = tl.load(gamma_ptr + head * D + d, real, 0.0)
     factors = readers(scale_ptr, last, K, R) * -lr[None, :]
     similar += 1
     A2 = (factors * similar).to(DOT)
     z, _ = centre(added(A2, G2, z, DOT, PRECISION), real, D)
     r = rstd(z, D, eps)
     z *= r
-    dy = tl.load(dy_ptr + token * D + tile, inside[:, None] & real, 0.0).to(tl.float32)
-    gamma = tl.load(gamma_ptr + head * D + d, real, 0.0)
+    dy = dy.to(tl.float32)
     dz2, _ = centre(dy * gamma, real, D)
     dz2 = r * (dz2 - z * (tl.sum(dz2 * z, 1)[:, None] / D))
     across, top_row = tl.broadcast_to(d, (R, D_PAD)), (i == 0)[:, None] & real

@@ -9,11 +9,16 @@ import triton.language as tl
 
 from ..linear.reverse_scan import bend
 from ..linear.tiles import added, centre, dot, earlier, rstd
-from .tiles import begun, block_at, gelu_twice, rows
+from .tiles import begun, gelu_twice, rows
 
 
-@triton.jit(do_not_specialize=("top", "blocks"))
+@triton.jit
 def slopes(
+    head,
+    place,
+    n,
+    start,
+    length,
     k_ptr,
     v_ptr,
     lr_ptr,
@@ -25,20 +30,12 @@ def slopes(
     scale_ptr,
     gamma_ptr,
     beta_ptr,
-    start_ptr,
-    length_ptr,
-    first_ptr,
-    row_ptr,
     slope_ptr,
     curve_ptr,
     normed_ptr,
     F_ptr,
     keys_ptr,
     numbers_ptr,
-    top,
-    longest,
-    begin,
-    blocks,
     H,
     eps,
     K: tl.constexpr,
@@ -52,7 +49,7 @@ def slopes(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Of one head (axis 0) of a block (axis 1) of a piece, the derivatives of its training rows at the weights that each mini-batch starts from.
+    """Of one head of block n of a piece, the derivatives of its training rows at the weights that each mini-batch starts from.
 
     With C_ij = s_{K−1} ℓ_j where j is of an earlier mini-batch than i, else 0 (docs/mathematics.md, equations 13 and 14):
 
@@ -62,10 +59,6 @@ def slopes(
     σ′, curve ``[blocks, H, E, n]``, Ẑ, F ``[blocks, H, n, D]``, for n tokens in a block. For ``reverse_scan`` also X, 0 where there is no token
     (``keys``), and ``numbers`` ``[blocks, H, n, 4]``: r, s₂ and −s_{K−1} ℓ, 0 where the mini-batch is not whole.
     """
-    head, place = tl.program_id(0), tl.program_id(1)
-    n, start, length = block_at(place, top, longest, begin, blocks, start_ptr, length_ptr, first_ptr, row_ptr, K, R)
-    if n >= tl.cdiv(length, R // K * K):
-        return
     d, i = tl.arange(0, D_PAD)[None, :], tl.arange(0, R)
     real, inside, there = d < D, (i < R // K * K) & (n * (R // K * K) + i < length), begun(n, length, K, R)
     token = start.to(tl.int64) * H + head
@@ -87,21 +80,22 @@ def slopes(
         lying, written = (at * E + e[:, None]) * (R // K * K) + i[None, :], (e < E)[:, None] & there[None, :]
         G1 = tl.load(G1_ptr + lying, written, 0.0)
         X2 = tl.load(X2_ptr + lying, written, 0.0)
-        z1 = added(G1, tl.trans(along1), dot(W1, tl.trans(x), DOT, PRECISION) + b1[:, None], DOT, PRECISION)
-        dh = added(X2, tl.trans(along2), dot(W2, tl.trans(G2), DOT, PRECISION), DOT, PRECISION)
+        z1 = added(along1, tl.trans(G1), dot(x, tl.trans(W1), DOT, PRECISION) + b1[None, :], DOT, PRECISION)
+        dh = added(along2, tl.trans(X2), dot(G2, tl.trans(W2), DOT, PRECISION), DOT, PRECISION)
         z = added(tl.trans(X2), W2, z, DOT, PRECISION)
         similar = added(tl.trans(X2), X2, similar, DOT, PRECISION)
         _, slope, curve = gelu_twice(z1)
-        tl.store(slope_ptr + lying, slope, written)
-        tl.store(curve_ptr + lying, curve * dh, written)
+        tl.store(slope_ptr + lying, tl.trans(slope.to(DOT)), written)
+        tl.store(curve_ptr + lying, tl.trans((curve * dh).to(DOT)), written)
 
     b2 = tl.load(bs_ptr + at * (E + D) + E + d, real, 0.0)
+    gamma = tl.load(gamma_ptr + head * D + d, real, 0.0)
+    beta = tl.load(beta_ptr + head * D + d, real, 0.0)
+    v = tl.load(v_ptr + token * D + tile, inside[:, None] & real, 0.0)
     C_ = tl.where(earlier(K, R), (tl.load(scale_ptr + K - 1) * lr)[None, :], 0.0)
     z, _ = centre(z + b2 - dot(C_ * (similar + 1), G2, DOT, PRECISION), real, D)
     r = rstd(z, D, eps)
-    gamma = tl.load(gamma_ptr + head * D + d, real, 0.0)
-    beta = tl.load(beta_ptr + head * D + d, real, 0.0)
-    target = tl.load(v_ptr + token * D + tile, inside[:, None] & real, 0.0).to(tl.float32) - x.to(tl.float32)
+    target = v.to(tl.float32) - x.to(tl.float32)
     s2, F, _ = bend(z * r, gamma * (beta - target), gamma * gamma, r, real, D)
     tl.store(normed_ptr + line, z * r, there[:, None] & real)
     tl.store(F_ptr + line, F, there[:, None] & real)

@@ -29,6 +29,19 @@ def piece(row, top, longest, begin, blocks, start_ptr, length_ptr, first_ptr, K:
 
 
 @triton.jit
+def place_of(turn, blocks, first_ptr, BACKWARD: tl.constexpr):
+    """The place of the block whose turn it is: first blocks of all sequences, then second ones, or from the last on if ``BACKWARD``.
+
+    A kernel so begins with the blocks that the one before came to last, since these are still in the second cache.
+    """
+    if first_ptr is not None:
+        return turn
+    rows = tl.num_programs(1) // blocks
+    n = turn // rows
+    return turn % rows * blocks + (blocks - 1 - n if BACKWARD else n)
+
+
+@triton.jit
 def block_at(place, top, longest, begin, blocks, start_ptr, length_ptr, first_ptr, row_ptr, K: tl.constexpr, R: tl.constexpr):
     """(block within its sequence's piece, its first token, the piece's tokens) of the block at ``place`` in a piece."""
     row, n = block_of(place, blocks, first_ptr, row_ptr)

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from ..linear.tiles import added, dot, earlier
-from .tiles import begun, block_at
+from .tiles import begun, block_at, place_of
 
 
 @triton.jit(do_not_specialize=("top", "blocks"))
@@ -50,6 +50,7 @@ def training_backward(
     D_PAD: tl.constexpr,
     E_PAD: tl.constexpr,
     C: tl.constexpr,
+    STAGES: tl.constexpr,
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
@@ -63,7 +64,7 @@ def training_backward(
 
     since W₁ at a mini-batch's start is that at the block's less s_{K−1} Xᵀ diag(ℓ) G₁ of earlier ones, and Λ₁ that at its end plus XᵀΔZ₁ of later.
     """
-    head, place = tl.program_id(0), tl.program_id(1)
+    head, place = tl.program_id(0), place_of(tl.program_id(1), blocks, first_ptr, False)
     n, start, length = block_at(place, top, longest, begin, blocks, start_ptr, length_ptr, first_ptr, row_ptr, K, R)
     if n >= tl.cdiv(length, R // K * K):
         return
@@ -73,11 +74,29 @@ def training_backward(
     token = start.to(tl.int64) * H + head
     at = place.to(tl.int64) * H + head
     tile, line = i[:, None] * (H * D) + d, at * (R // K * K) * D + i[:, None] * D + d
+
+    # All but what the loop reads is loaded first, and so waited for once. What needs no products is done then, while registers are free.
+    slot = at * (R // K * K) + i
+    x = tl.load(k_ptr + token * D + tile, inside[:, None] & real, 0.0)
+    v = tl.load(v_ptr + token * D + tile, inside[:, None] & real, 0.0)
+    p = tl.load(p_ptr + line, inside[:, None] & real, 0.0)
+    normed = tl.load(normed_ptr + line, inside[:, None] & real, 0.0)
+    dk = tl.load(dk_ptr + token * D + tile, inside[:, None] & real, 0.0)
+    lr = tl.load(lr_ptr + token + i * H, inside, 0.0).to(tl.float32)
+    gated, dlr = tl.load(gated_ptr + slot, inside, 0.0), tl.load(dlr_read_ptr + slot, inside, 0.0)
+    last, dscale = tl.load(scale_ptr + K - 1), tl.load(dscale_ptr + at * K + K - 1)
+    dgamma, dbeta = tl.load(dgamma_ptr + at * D + d, real, 0.0), tl.load(dbeta_ptr + at * D + d, real, 0.0)
+    gamma, beta = tl.load(gamma_ptr + head * D + d, real, 0.0), tl.load(beta_ptr + head * D + d, real, 0.0)
+    p, dk = p.to(tl.float32), dk.to(tl.float32)
+    error = 2 * gamma * normed.to(tl.float32) + beta - v.to(tl.float32) + x.to(tl.float32)
+    tl.store(dv_ptr + token * D + tile, -gamma * p, inside[:, None] & real)
+    tl.store(dgamma_ptr + at * D + d, dgamma + tl.sum(p * error, 0)[None, :], real)
+    tl.store(dbeta_ptr + at * D + d, dbeta + tl.sum(gamma * p, 0)[None, :], real)
+    dk += gamma * p
+
     pairs = tl.zeros((R, R), tl.float32)
-    dk = tl.zeros((R, D_PAD), tl.float32)
     written = tl.zeros((R, D_PAD), tl.float32)
-    gated = tl.zeros((R,), tl.float32)
-    for c in tl.range(0, E_PAD, C, num_stages=1):
+    for c in tl.range(0, E_PAD, C, num_stages=STAGES):
         e = c + tl.arange(0, C)
         both, upright = (e < E)[:, None] & real, e[:, None] * D + d
         lying, wide = (at * E + e[:, None]) * (R // K * K) + i[None, :], (e < E)[:, None] & there[None, :]
@@ -91,9 +110,6 @@ def training_backward(
         written = added(tl.trans(G1), L1, written, DOT, PRECISION)
         gated += tl.sum(G1.to(tl.float32) * l1[:, None], 0)
 
-    x = tl.load(k_ptr + token * D + tile, inside[:, None] & real, 0.0)
-    lr = tl.load(lr_ptr + token + i * H, inside, 0.0).to(tl.float32)
-    last = tl.load(scale_ptr + K - 1)
     step = tl.where(whole, -last, 0.0)
     gated += tl.sum(x.to(tl.float32) * written, 1)
     if R // K > 1:
@@ -101,20 +117,6 @@ def training_backward(
         gated += tl.sum(pairs * (dot(x, tl.trans(x), DOT, PRECISION) + 1), 1)
         written += dot(pairs, x, DOT, PRECISION)
         dk += dot(tl.trans(pairs * (step * lr)[:, None]), x, DOT, PRECISION)
-    slot = at * (R // K * K) + i
-    gated += tl.load(gated_ptr + slot, inside, 0.0)
-    tl.store(dlr_ptr + token + i * H, tl.load(dlr_read_ptr + slot, inside, 0.0) + step * gated, inside)
-    dscale = tl.load(dscale_ptr + at * K + K - 1) - tl.sum(tl.where(whole, lr * gated, 0.0), 0)
-    tl.store(dscale_ptr + at * K + K - 1, dscale)
-
-    gamma = tl.load(gamma_ptr + head * D + d, real, 0.0)
-    beta = tl.load(beta_ptr + head * D + d, real, 0.0)
-    p = tl.load(p_ptr + line, inside[:, None] & real, 0.0).to(tl.float32)
-    tl.store(dv_ptr + token * D + tile, -gamma * p, inside[:, None] & real)
-    dk += (step * lr)[:, None] * written + gamma * p + tl.load(dk_ptr + token * D + tile, inside[:, None] & real, 0.0).to(tl.float32)
-    tl.store(dk_ptr + token * D + tile, dk, inside[:, None] & real)
-    target = tl.load(v_ptr + token * D + tile, inside[:, None] & real, 0.0).to(tl.float32) - x.to(tl.float32)
-    normed = tl.load(normed_ptr + line, inside[:, None] & real, 0.0).to(tl.float32)
-    dgamma = tl.load(dgamma_ptr + at * D + d, real, 0.0) + tl.sum(p * (2 * gamma * normed + beta - target), 0)[None, :]
-    tl.store(dgamma_ptr + at * D + d, dgamma, real)
-    tl.store(dbeta_ptr + at * D + d, tl.load(dbeta_ptr + at * D + d, real, 0.0) + tl.sum(gamma * p, 0)[None, :], real)
+    tl.store(dlr_ptr + token + i * H, dlr + step * gated, inside)
+    tl.store(dscale_ptr + at * K + K - 1, dscale - tl.sum(tl.where(whole, lr * gated, 0.0), 0))
+    tl.store(dk_ptr + token * D + tile, dk + (step * lr)[:, None] * written, inside[:, None] & real)

@@ -5,6 +5,7 @@
 # What is compiled has other types than what Python would run.
 from __future__ import annotations
 
+import triton
 import triton.experimental.gluon.language as gl
 from torch import Tensor
 from triton.experimental import gluon
@@ -55,6 +56,13 @@ def four(a0, a1, a2, a3, b0, b1, b2, b3):
 
 
 @gluon.jit
+def widened(x):
+    """x in float32, of bfloat16 that lies two by two: one instruction each."""
+    asm: gl.constexpr = "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;"
+    return gl.inline_asm_elementwise(asm, "=r,=r,r", [x], dtype=gl.float32, is_pure=True, pack=2)
+
+
+@gluon.jit
 def one_by_one(room, R: gl.constexpr, C: gl.constexpr):
     """Tiles ``[R, C]`` in shared memory, without the axes that tell of which mini-batch and which tensor they are."""
     count: gl.constexpr = room.numel // (R * C)
@@ -86,6 +94,15 @@ def send(back, c, first, head, H, results, taken, K: gl.constexpr, BLOCK: gl.con
     place, at, slot = gl.where(back >= 0, (first + c // BLOCK) * H + head, NOWHERE), c % BLOCK, back & 1
     tma.async_copy_shared_to_global(taken[0], [place, 0, at * K], results[0].index(slot))
     tma.async_copy_shared_to_global(taken[1], [place, at * K, 0], results[1].index(slot))
+
+
+@gluon.jit
+def bring_nearer(ptr, N: gl.constexpr, W: gl.constexpr):
+    """Begin to copy the N numbers at ptr, in whole lines of 128 bytes, to the second cache."""
+    line: gl.constexpr = 1024 // ptr.dtype.element_ty.primitive_bitwidth
+    at = gl.arange(0, triton.next_power_of_2(N // line), gl.BlockedLayout([1], [32], [W], [0]))
+    asm: gl.constexpr = "prefetch.global.L2 [$1]; mov.b32 $0, 0;"
+    gl.inline_asm_elementwise(asm, "=r,l", [(ptr + gl.minimum(at * line, N - 1)).to(gl.int64)], dtype=gl.int32, is_pure=False, pack=1)
 
 
 @gluon.jit(do_not_specialize=("top", "blocks"))
@@ -221,8 +238,8 @@ def reverse_scan(
             asked = mma_v2(x.load(gl.DotOperandLayout(0, tokens(W), 2)), first_operand(L1, W), whole(l1, W)) * weight
             mbarrier.wait(done[0], slot)
             rise, bend = hiddens_here.index(4 * slot).permute([1, 0]), hiddens_here.index(4 * slot + 3).permute([1, 0])
-            asked += hiddens_here.index(4 * slot + 1).permute([1, 0]).load(tokens(W)).to(gl.float32)
-            dH = (asked * rise.load(tokens(W)).to(gl.float32)).to(gl.bfloat16)
+            asked += widened(hiddens_here.index(4 * slot + 1).permute([1, 0]).load(tokens(W)))
+            dH = (asked * widened(rise.load(tokens(W)))).to(gl.bfloat16)
             mbarrier.wait(done[4], slot)
             hid = X2_here.index(slot).permute([1, 0])
             # Tiles are read where they are needed, and again: there are no registers to keep them.
@@ -234,14 +251,14 @@ def reverse_scan(
 
             bias = offset.load(rows(W))
             dG2 = gl.sum(parts.load(gathered(W)), 0)
-            error, more = G2_here.load(rows(W)).to(gl.float32), lines_here.index(4 * slot + 1).load(rows(W)).to(gl.float32)
-            z, f = lines_here.index(4 * slot + 2).load(rows(W)).to(gl.float32), lines_here.index(4 * slot + 3).load(rows(W)).to(gl.float32)
+            error, more = widened(G2_here.load(rows(W))), widened(lines_here.index(4 * slot + 1).load(rows(W)))
+            z, f = widened(lines_here.index(4 * slot + 2).load(rows(W))), widened(lines_here.index(4 * slot + 3).load(rows(W)))
             r, s2, lr = of_token.slice(0, 1, 1).load(rows(W)), of_token.slice(1, 1, 1).load(rows(W)), of_token.slice(2, 1, 1).load(rows(W))
             dG2 += lr * bias + more
             left = G2_here.load(gl.DotOperandLayout(0, tokens(W), 2))
             written = exchanged(mma_v2(left, right_operand(turned_anew(L2), W), gl.zeros([K, E], gl.float32, tokens(W))), W)
-            gate.store(sums_by_warp(hid.load(tokens(W)).to(gl.float32) * written, W))
-            written = written * weight + hiddens_here.index(4 * slot + 2).permute([1, 0]).load(tokens(W)).to(gl.float32)
+            gate.store(sums_by_warp(widened(hid.load(tokens(W))) * written, W))
+            written = written * weight + widened(hiddens_here.index(4 * slot + 2).permute([1, 0]).load(tokens(W)))
             L2 = mma_v2(G2_here.permute([1, 0]).load(gl.DotOperandLayout(0, tokens(W), 2)), right_operand(turned(dH), W), L2)
             fence_async_shared()
             expect_tiles(c - 1, tiles, done)
@@ -252,6 +269,8 @@ def reverse_scan(
             send(back - 1, c + 1, first, head, H, results, taken, K, BLOCK)
             if at == 0:
                 tma.async_copy_global_to_shared(dWs, [(first + n) * H + head, 1, 0, 0], ready, dW2)
+                bring_nearer(dWs_ptr + place * 2 * D * E, D * E, W)
+                bring_nearer(dbs_ptr + place * (E + D), E + D, W)
             fetch_tiles(back + 1, c - 1, first, head, H, tiles, copies, done, K, BLOCK)
             straight = r * r * (square.load(gl.SliceLayout(0, rows(W)))[None, :] - s2) * dG2
             mean, along, across, gated = gl.reduce((straight, z * dG2, f * dG2, error * bias), 1, four)
@@ -261,16 +280,16 @@ def reverse_scan(
 
             p_here.index(slot).store((r * (dG2 - z * along)).to(gl.bfloat16))
             dX2 = mma_v2(plain.load(gl.DotOperandLayout(0, tokens(W), 2)), W2.load(gl.DotOperandLayout(1, tokens(W), 2)), written)
-            rises = rise.load(tokens(W)).to(gl.float32)
-            over = turned((dX2 * rises + asked * bend.load(tokens(W)).to(gl.float32)).to(gl.bfloat16))
+            rises = widened(rise.load(tokens(W)))
+            over = turned((dX2 * rises + asked * widened(bend.load(tokens(W)))).to(gl.bfloat16))
             dz_here.index(slot).store(over)
             L1 = mma_v2(left_operand(over, W), x.load(gl.DotOperandLayout(1, maps(W), 2)), L1)
             l1 = half(mma_v2(ones, right_operand(over, W), whole(l1, W)))
             L2 = mma_v2(plain.permute([1, 0]).load(gl.DotOperandLayout(0, tokens(W), 2)), hid.load(gl.DotOperandLayout(1, tokens(W), 2)), L2)
             l2 = mma_v2(ones, plain.load(gl.DotOperandLayout(1, tokens(W), 2)), l2)
-        L1 += gl.load(dWs_ptr + place * 2 * D * E + e * D + d1).to(gl.float32)
+        L1 += widened(gl.load(dWs_ptr + place * 2 * D * E + e * D + d1))
         mbarrier.wait(ready, behind % 2)
-        L2 += one_by_one(dW2, E, D).index(0).permute([1, 0]).load(tokens(W)).to(gl.float32)
+        L2 += widened(one_by_one(dW2, E, D).index(0).permute([1, 0]).load(tokens(W)))
         l1 += half(gl.load(dbs_ptr + place * (E + D) + wide))
         l2 += gl.load(dbs_ptr + place * (E + D) + E + narrow)
     fence_async_shared()
