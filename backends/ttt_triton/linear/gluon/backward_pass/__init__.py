@@ -67,9 +67,19 @@ def backward(
 ):
     """Of one head (axis 0) of a sequence (axis 1), all cotangents; whole pairs of mini-batches of K = R = 16, D = 64.
 
+    Mini-batch after mini-batch from the last, with Λ, λ the cotangents of W, b at its end, P = M diag(ℓ) ⊙ ΔZ̄Gᵀ, other letters as in
+    ``linear.readout_backward`` and ``linear.training_backward``:
+
+        ΔG = −(M ⊙ (QXᵀ + 1))ᵀ ΔZ̄ − s_{K−1} (XΛ + λ)      ΔZ = ∂²L/∂z² diag(ℓ) ΔG      v̄ = −γp
+        q̄ = ȳ + ΔZ̄Wᵀ − PX                                 k̄ = γp + ΔZWᵀ − s_{K−1} diag(ℓ) GΛᵀ − PᵀQ
+        Λ ← Λ + QᵀΔZ̄ + XᵀΔZ                               λ ← λ + 1ᵀ(ΔZ̄ + ΔZ)
+
+    q, k, v, G, ȳ and their cotangents ``[N, H, D]`` bfloat16, ℓ ``[N, H]``, moments ``[N, H, 8]`` as ``linear.op.forward`` says, W and b of every
+    second mini-batch's start ``[N / 2K, H, D, D]`` bfloat16 and ``[N / 2K, H, D]``; parts of Δs ``[R, H, K]``, Δγ and Δβ ``[R, H, D]``.
+
     Three groups of W = D / 16 warps go beside each other, four mini-batches apart at most: ``read_back`` finds what does not wait for Λ,
-    ``train_back`` Λ itself, mini-batch after mini-batch, and ``tokens_back`` what nothing waits for. What limits one group is how long its
-    instructions wait for each other, and meanwhile the others have theirs.
+    ``train_back`` Λ itself, and ``tokens_back`` what nothing waits for. What limits one group is how long its instructions wait for each other, and
+    meanwhile the others have theirs.
     """
     W: gl.constexpr = D // 16
     gl.static_assert(gl.num_warps() == W)
