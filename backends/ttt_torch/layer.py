@@ -38,7 +38,9 @@ class TTTLayer(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw all parameters anew, governed by ``torch.manual_seed``."""
+        """Draw all parameters anew, governed by ``torch.manual_seed``; on the meta device there is nothing to draw."""
+        if any(x.is_meta for x in self.parameters()):
+            return
         seed = int(torch.randint(2**63 - 1, ()).item())
         for name, value in init(self.spec, seed).items():
             self.get_parameter(name).copy_(torch.from_numpy(value))

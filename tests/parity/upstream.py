@@ -1,7 +1,7 @@
 """Parity with vectors computed by the authors' own code: ``python tests/parity/upstream.py FOLDER [--backend NAME …]``.
 
 FOLDER holds, anywhere below it, safetensors files with ``input.*``, ``param.*`` (the authors' names), ``out.*``, ``cot.*`` and ``grad.*`` tensors
-and a ``config`` in the header: layers and blocks of ttt-lm-pytorch, its inner function, its cache, and layers of ttt-lm-jax.
+and a ``config`` in the header: layers and blocks of ttt-lm-pytorch, its inner function, its cache, its language models, and layers of ttt-lm-jax.
 Every backend runs all of them in float64 and float32. Exit status 0 when all agree, 1 when one does not.
 """
 
@@ -221,15 +221,46 @@ def cache(backend: Backend, file: File) -> Iterator[Check]:
     yield Check("whole output", backend.to_numpy(y), file.tensors["out.full"])
 
 
+def language_model(backend: Backend, file: File) -> Iterator[Check]:
+    """A whole model: logits, hidden states, gradients of the loss, greedy continuation. Backends on PyTorch have one."""
+    if backend.array_type.__module__.partition(".")[0] != "torch":
+        return
+    import torch
+
+    from ttt_torch.models import TTTForCausalLM
+    from ttt_torch.models.authors import theirs
+
+    config = file.config | {"kernel": backend.name}
+    model = TTTForCausalLM.from_ttt_lm_pytorch(file.group("param."), config)
+    tokens = torch.from_numpy(file.tensors["input.input_ids"])
+    out = model(tokens, output_hidden_states=True)
+    yield Check("logits", backend.to_numpy(out.logits), file.tensors["out.logits"])
+    # Theirs begin behind the first block, and the last of all has the norm behind it.
+    for number, hidden in enumerate(out.hidden_states[1:-1]):
+        yield Check(f"hidden state {number}", backend.to_numpy(hidden), file.tensors[f"out.hidden_states.{number}"])
+    yield Check("last hidden state", backend.to_numpy(out.hidden_states[-1]), file.tensors[f"out.hidden_states.{len(out.hidden_states) - 1}"])
+    loss = torch.nn.functional.cross_entropy(out.logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+    yield Check("loss", backend.to_numpy(loss[None]), file.tensors["out.loss"])
+    loss.backward()
+    expected = raw(file, "grad.param.")
+    found = {theirs(name): backend.to_numpy(x.grad) for name, x in model.named_parameters()}
+    yield from (Check(f"gradient of {name}", layout.to_theirs(x), expected[name]) for (name, layout), x in found.items() if name in expected)
+    prompt, greedy = tokens[:, : int(file.tensors["input.prompt_len"][0])], file.tensors["out.greedy_ids"]
+    generated = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_length=greedy.shape[1], do_sample=False)
+    yield Check("greedy continuation", backend.to_numpy(generated), greedy)
+
+
 def raw(file: File, prefix: str) -> dict[str, np.ndarray]:
     """Tensors in the dtype in which they are stored."""
     return {name.removeprefix(prefix): x for name, x in file.tensors.items() if name.startswith(prefix)}
 
 
 def kind(file: File) -> Any:
-    """What the file is, by what it holds; None for what is not a layer of these (language models, other functions)."""
+    """What the file is, by what it holds; None for what is none of these (other functions)."""
     if "input.XQ" in file.tensors:
         return inner
+    if "input.input_ids" in file.tensors:
+        return language_model
     if "chunks" in file.metadata:
         return cache
     if "param.seq_norm.weight" in file.tensors:
@@ -253,7 +284,7 @@ def main() -> None:
                 file = read(path, dtype)
                 run = kind(file)
                 if run is None:
-                    table.add_row(path.stem, name, dtype, "0", "", "", "not a layer: left out", style="dim")
+                    table.add_row(path.stem, name, dtype, "0", "", "", "not known: left out", style="dim")
                     continue
                 checks = list(claimed(run(backend, file)))
                 if not checks:

@@ -35,14 +35,12 @@ NAMES: Names = {
 }
 
 
-def from_pytorch(state_dict: Mapping[str, Any], config: Any) -> tuple[LayerSpec, dict[str, np.ndarray]]:
-    """The spec and parameters of one ttt-lm-pytorch layer (``TTTLinear``, ``TTTMLP``), arrays exact and in their dtype.
+def layer_spec(config: Any) -> LayerSpec:
+    """The spec of the layers of a ttt-lm-pytorch model, from its ``TTTConfig`` or that as a dict.
 
-    ``config`` is its ``TTTConfig`` or that as a dict; keys read: hidden_size, num_attention_heads, mini_batch_size, ttt_base_lr,
-    ttt_layer_type, share_qk, use_gate, conv_kernel, rope_theta. A state dict without any projection is taken for the inner loop's alone.
-    Raises ``InvalidInput`` when names or shapes do not fit the config. Law: ``to_pytorch(*from_pytorch(d, config)) == d``.
+    Keys read: hidden_size, num_attention_heads, mini_batch_size, ttt_base_lr, ttt_layer_type, share_qk, use_gate, conv_kernel, rope_theta.
     """
-    spec = LayerSpec(
+    return LayerSpec(
         width=setting(config, "hidden_size"),
         heads=setting(config, "num_attention_heads"),
         inner=setting(config, "ttt_layer_type", "linear"),
@@ -53,6 +51,15 @@ def from_pytorch(state_dict: Mapping[str, Any], config: Any) -> tuple[LayerSpec,
         conv_width=setting(config, "conv_kernel", 4),
         rope_theta=setting(config, "rope_theta", 10000.0),
     )
+
+
+def from_pytorch(state_dict: Mapping[str, Any], config: Any) -> tuple[LayerSpec, dict[str, np.ndarray]]:
+    """The spec and parameters of one ttt-lm-pytorch layer (``TTTLinear``, ``TTTMLP``), arrays exact and in their dtype.
+
+    ``config`` is its ``TTTConfig`` or that as a dict, as for ``layer_spec``. A state dict without any projection is taken for the inner loop's alone.
+    Raises ``InvalidInput`` when names or shapes do not fit the config. Law: ``to_pytorch(*from_pytorch(d, config)) == d``.
+    """
+    spec = layer_spec(config)
     params = to_ours(NAMES, state_dict)
     inner_alone = not any(name in params for name in spec.views_rule.param_shapes(spec))
     shapes = spec.param_shapes()

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..arrays import Array, arange, cast, compute_dtype, namespace, widest_dtype
+from ..arrays import Array, cast, compute_dtype, namespace, widest_dtype
 from ..inner_model import ACTIVATIONS, layer_norm
-from .convolution import causal_convolution
+from .convolution import convolve
 from .rope import rotate
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class Projections:
         """q, k, v and the new convolution state."""
         q, v = _matmul(x, params["q_proj"]), _matmul(x, params["v_proj"])
         if spec.share_qk:
-            q, k, conv = self._convolve(spec, params, q, conv, length)
+            filters = [(params[f"conv_{view}_weight"], params[f"conv_{view}_bias"]) for view in ("q", "k")]
+            (q, k), conv = convolve(q, filters, conv, length)
         else:
             k, conv = _matmul(x, params["k_proj"]), None
         q, k, v = (namespace(x).reshape(view, (*view.shape[:2], spec.heads, spec.head_dim)) for view in (q, k, v))
@@ -82,24 +83,6 @@ class Projections:
         if spec.gate:
             normed = normed * ACTIVATIONS["gelu"](_matmul(x, params["g_proj"]))
         return _matmul(normed, params["o_proj"])
-
-    def _convolve(self, spec: LayerSpec, params: Params, u: Array, conv: Array | None, length: Array | None) -> tuple[Array, Array, Array]:
-        """conv_q(u), conv_k(u) and the last conv_width − 1 inputs that count."""
-        xp = namespace(u)
-        rows, total, width = u.shape
-        before = spec.conv_width - 1
-        past = xp.zeros_like(xp.broadcast_to(params["conv_q_bias"], (rows, before, width)), dtype=u.dtype) if conv is None else conv
-        dtype = compute_dtype(u, past, params["conv_q_weight"])
-        padded = xp.concat([cast(past, dtype), cast(u, dtype)], axis=1)
-        q, k = (
-            cast(causal_convolution(padded, cast(params[f"conv_{view}_weight"], dtype), cast(params[f"conv_{view}_bias"], dtype)), u.dtype)
-            for view in ("q", "k")
-        )
-        if length is None:
-            return q, k, padded[:, total:, :]
-        last = arange(rows, u)[:, None] * (before + total) + length[:, None] + arange(before, u)[None, :]
-        flat = xp.reshape(padded, (rows * (before + total), width))
-        return q, k, xp.reshape(xp.take(flat, xp.reshape(last, (-1,)), axis=0), (rows, before, width))
 
 
 VIEWS: dict[str, Views] = {"projections": Projections()}

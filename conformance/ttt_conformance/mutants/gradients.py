@@ -7,7 +7,7 @@ from .mutant import Mutant
 INNER_LOOP, LOOP, TOKENS = ("tttcore.inner_loop:" + name for name in ("inner_loop", "_by_mini_batch", "_by_token"))
 ROWS, SCALE, GATE = "tttcore.forms.gradients:token_gradients", "tttcore.update:MiniBatch.scale", "tttcore.update:MiniBatch.gate"
 OUTPUT, LN = "tttcore.inner_model.stack:Stack.output_and_vjp", "tttcore.inner_model.norm:layer_norm_and_vjp"
-CONVOLVE, GELU = "tttcore.views.projections:Projections._convolve", "tttcore.inner_model.activations:GeluTanh.vjp"
+CONVOLVE, GELU = "tttcore.views.convolution:convolve", "tttcore.inner_model.activations:GeluTanh.vjp"
 NORM, PLAIN = "tttcore.inner_model.norm:_standardise", "tttcore.scan:python_loop"
 WHAT, MASKS, STEPS = "docs/mathematics.md#12-what-differentiates", "docs/mathematics.md#102-masks", "docs/mathematics.md#14-step-sizes"
 
@@ -90,7 +90,7 @@ MUTANTS = {
         CONVOLVE, "if conv is None else conv", f"if conv is None else {_stopped('conv')}", "the convolutions' state has no gradient",
     ),
     "final_conv_detached": hidden(
-        CONVOLVE, "return q, k, padded[:, total:, :]", f"return q, k, {_stopped('padded[:, total:, :]')}",
+        CONVOLVE, "return ys, padded[:, total:, :]", f"return ys, {_stopped('padded[:, total:, :]')}",
         "the cotangent of the convolutions' final state is ignored",
     ),
     "decode_padding_leaks": hidden(

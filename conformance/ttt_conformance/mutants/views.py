@@ -5,14 +5,15 @@ from __future__ import annotations
 from .mutant import Mutant
 
 ROPE, CONVOLUTION, GATE = "tttcore.views.rope:rotate", "tttcore.views.convolution:causal_convolution", "tttcore.update:MiniBatch.gate"
-PROJECT, OUTPUT, CONVOLVE = ("tttcore.views.projections:Projections." + name for name in ("project", "output", "_convolve"))
+PROJECT, OUTPUT = ("tttcore.views.projections:Projections." + name for name in ("project", "output"))
+CONVOLVE = "tttcore.views.convolution:convolve"
 MODULO, PAIRS = "docs/decisions.md#14-rope-positions-are-taken-modulo-k", "docs/decisions.md#15-rope-turns-interleaved-pairs"
 CONV, AROUND = "docs/decisions.md#17-one-convolution-state-for-both-views", "docs/mathematics.md#11-the-layer-around-the-inner-loop"
 STORED, KEPT = "docs/decisions.md#23-projections-are-stored-as-in-out", "docs/decisions.md#19-outputs-keep-the-input-dtype"
 STEPS, NUMBERS = "docs/mathematics.md#14-step-sizes", "docs/mathematics.md#13-numbers"
 
 _ROTATED = "q, k = (rotate(view, position, spec.mini_batch_size, spec.rope_theta) for view in (q, k))"
-_LAST = "return q, k, padded[:, total:, :]"
+_LAST = "return ys, padded[:, total:, :]"
 
 MUTANTS = {
     "rope_not_modulo": Mutant(ROPE, "position % period", "position", "reference", "RoPE positions are not taken modulo K", MODULO),
@@ -41,10 +42,10 @@ MUTANTS = {
         ROPE, "dtype = compute_dtype(x)", "dtype = xp.float32", "reference", "RoPE's angles are computed in float32 for float64 tokens", NUMBERS,
     ),
     "key_conv_uses_query_weights": Mutant(
-        CONVOLVE, 'f"conv_{view}_weight"', '"conv_q_weight"', "reference", "the convolution of k uses the weights of q's", CONV,
+        PROJECT, 'f"conv_{view}_weight"', '"conv_q_weight"', "reference", "the convolution of k uses the weights of q's", CONV,
     ),
     "key_conv_uses_query_bias": Mutant(
-        CONVOLVE, 'f"conv_{view}_bias"', '"conv_q_bias"', "reference", "the convolution of k uses the bias of q's", CONV,
+        PROJECT, 'f"conv_{view}_bias"', '"conv_q_bias"', "reference", "the convolution of k uses the bias of q's", CONV,
     ),
     "conv_reversed": Mutant(
         CONVOLUTION, "weight[tap, :]", "weight[width - 1 - tap, :]", "reference", "the taps of the convolutions are reversed", AROUND,
@@ -58,7 +59,7 @@ MUTANTS = {
         CONVOLVE, "if conv is None else conv", "if True else conv", "split", "the convolutions begin each call with zeros", CONV,
     ),
     "conv_state_of_width_4": Mutant(
-        CONVOLVE, _LAST, "return q, k, padded[:, -3:, :]", "reference", "the convolutions' state has three inputs whatever conv_width is", CONV,
+        CONVOLVE, _LAST, "return ys, padded[:, -3:, :]", "reference", "the convolutions' state has three inputs whatever conv_width is", CONV,
     ),
     "conv_state_of_row_0": Mutant(
         CONVOLVE, "if conv is None else conv", "if conv is None else conv[:1] + 0 * conv", "reference",
@@ -72,7 +73,7 @@ MUTANTS = {
         "a masked row with fewer tokens than the window forgets the inputs before it", CONV,
     ),
     "conv_state_short_call": Mutant(
-        CONVOLVE, _LAST, "return q, k, xp.concat([0 * cast(past, dtype), cast(u, dtype)], axis=1)[:, total:, :]", "split",
+        CONVOLVE, _LAST, "return ys, xp.concat([0 * cast(past, dtype), cast(u, dtype)], axis=1)[:, total:, :]", "split",
         "a call with fewer tokens than the window forgets the inputs before it", CONV,
     ),
     "conv_state_narrow": Mutant(
