@@ -29,6 +29,6 @@ def checkpointed_scan(stretch: Stretch, carry: Any, xs: tuple[torch.Tensor, ...]
     """
 
     def recomputed(loop: Loop, carry: Any, part: tuple[torch.Tensor, ...]) -> tuple[Any, torch.Tensor]:
-        return checkpoint(stretch, loop, carry, part, use_reentrant=False, preserve_rng_state=False)  # pyright: ignore[reportReturnType]
+        return checkpoint(stretch, loop, carry, part, use_reentrant=False, preserve_rng_state=False)
 
     return grouped_scan(recomputed, carry, xs)

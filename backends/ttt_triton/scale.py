@@ -56,7 +56,7 @@ def save(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
 
 
 def derive(ctx: Any, ds: Tensor) -> tuple[Tensor, None]:
-    """Δδ."""
+    """Δδ = Δs · factor where s > 0, else 0."""
     return torch.ops.aten.threshold_backward(ds, ctx.saved_tensors[0], 0) * ctx.factor, None
 
 

@@ -47,7 +47,8 @@ def derive(ctx: Any, dy: Tensor | None, *cotangents: Tensor | None) -> tuple[Ten
     dy = torch.zeros_like(q) if dy is None else dy.contiguous()
     ends = [None if x is None else x.contiguous() for x in cotangents[:4]]
     if ctx.pairs:
-        found = op_one_scan.backward(q, *saved[:6], *saved[13:], bs, moments, dy, *ends[:2], ctx.ends[0][0])
+        k, v, lr, scale, gamma, beta, *_, G, Ws = saved
+        found = op_one_scan.backward(q, k, v, lr, scale, gamma, beta, G, Ws, bs, moments, dy, *ends[:2], ctx.ends[0][0])
         return (*found, *(None for _ in range(13)))
     zeros = 2 * [bs.new_zeros(shape) for shape in ctx.ends]
     found = backward(q, *saved, bs, dy, *(zero if x is None else x for x, zero in zip(ends, zeros, strict=True)), *ctx.extent)

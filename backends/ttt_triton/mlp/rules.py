@@ -39,8 +39,9 @@ def derive(ctx: Any, dy: Tensor | None, *cotangents: Tensor | None) -> tuple[Ten
     saved = ctx.saved_tensors
     q, weights = saved[0], saved[4:8]
     dy = torch.zeros_like(q) if dy is None else dy.contiguous()
-    zero = q.new_zeros(max(x.numel() for x in weights), dtype=torch.float32)
-    zeros = 2 * [zero[: x.numel()].view(x.shape) for x in weights]
+    # All of them are read only, and so may lie in one place.
+    room = q.new_zeros(max(x.numel() for x in weights), dtype=torch.float32)
+    zeros = 2 * [room[: x.numel()].view(x.shape) for x in weights]
     ends = (zero if x is None else x.contiguous() for x, zero in zip(cotangents[:8], zeros, strict=True))
     return (*backward(*saved, dy, *ends, *ctx.extent), *(None for _ in range(8)))
 

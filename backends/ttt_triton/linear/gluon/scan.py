@@ -206,7 +206,8 @@ def scan(
         Z = XW + b        G = LN*(Z; X + LN(Z) − V)        W ← W − s_{K−1} Xᵀ diag(ℓ) G        b ← b − s_{K−1} 1ᵀ diag(ℓ) G
 
     Where q is given, y of the tokens, too, as ``linear.readout`` says (``begin`` is 0 then and K at most 16). A mini-batch's read-outs have the
-    weights that its training rows have; the sums of their LayerNorm pass the barrier of the next mini-batch.
+    weights that its training rows have; the sums of their LayerNorm pass the barrier of the next mini-batch. ``moments``, where given,
+    hold what ``linear.op.forward`` says of each token; G, Ws and bs are None where nothing is kept.
 
     Other arguments are those of ``linear.scan``; D is 16, 32, 64 or 128, R is K but 16 at the least, BLOCK the mini-batches of a block, an even
     number; tokens, G and Ws are bfloat16, ℓ is float32. See ``linear.tiles.loss_gradient`` for G and for why the mean of a centred row is summed.
