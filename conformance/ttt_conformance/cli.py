@@ -1,8 +1,9 @@
-"""The command line: ``ttt conform``, ``ttt diff``, ``ttt backends``, ``ttt bench`` and ``ttt vectors``."""
+"""The command line: ``ttt conform``, ``ttt diff``, ``ttt backends``, ``ttt bench``, ``ttt vectors``, and those that packages register."""
 
 from __future__ import annotations
 
 import os
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -26,6 +27,8 @@ from .vectors.commands import vectors_app
 app = typer.Typer(help="Test-Time-Training layers: which backends are here, and whether they are right.", no_args_is_help=True)
 app.add_typer(vectors_app, name="vectors")
 app.command("bench")(run_bench)
+for command in entry_points(group="tttcore.commands"):
+    app.command(command.name)(command.load())
 HELD, BROKEN, USAGE = 0, 1, 2
 
 

@@ -1,0 +1,37 @@
+"""The model of a recipe: blocks of RMSNorm, mixer, RMSNorm and SwiGLU with one sequence mixer or another, as transformers has them."""
+
+from __future__ import annotations
+
+from transformers import BambaConfig, BambaForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from ttt_torch.models import TTTConfig, TTTForCausalLM
+from tttcore import InvalidInput
+
+from .recipe import VOCABULARY, Recipe
+
+MAMBA_HEAD, MAMBA_STATE = 64, 128
+"""Channels of a head and of its state, the defaults of Mamba-2."""
+
+
+def model_of(recipe: Recipe, kernel: str) -> PreTrainedModel:
+    """Fresh parameters from PyTorch's generator; ``kernel`` is the backend of TTT layers.
+
+    "attention" is Llama (SDPA with RoPE), "mamba2" Bamba with none of its attention layers: all have the blocks of the Transformer backbone.
+    """
+    sizes = {"hidden_size": recipe.width, "intermediate_size": recipe.intermediate, "num_hidden_layers": recipe.layers}
+    tokens = {"vocab_size": VOCABULARY, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None, "tie_word_embeddings": True}
+    common = {**sizes, **tokens, "num_attention_heads": recipe.heads, "rms_norm_eps": 1e-6, "initializer_range": 0.02}
+    if recipe.mixer == "attention":
+        return LlamaForCausalLM(LlamaConfig(**common, max_position_embeddings=recipe.context))
+    if recipe.mixer == "mamba2":
+        heads, rest = divmod(2 * recipe.width, MAMBA_HEAD)
+        if rest:
+            raise InvalidInput("--width", got=recipe.width, expected=f"a multiple of {MAMBA_HEAD // 2} for mamba2", fix="change --width")
+        return BambaForCausalLM(BambaConfig(**common, attn_layer_indices=[], mamba_n_heads=heads, mamba_d_state=MAMBA_STATE))
+    inner = recipe.mixer.removeprefix("ttt-")
+    return TTTForCausalLM(TTTConfig.named("125m", backbone=recipe.backbone, inner=inner, kernel=kernel, **common))
+
+
+def parameters(model: PreTrainedModel) -> int:
+    """How many numbers it learns."""
+    return sum(x.numel() for x in model.parameters())
