@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from ttt_torch import TTTLayer
 from tttcore import LayerSpec, get_backend
-from tttcore.arrays import arange
 from tttcore.forms import maps
-from tttcore.state import initial_state
 
 
 class InnerLosses(NamedTuple):
@@ -29,25 +29,37 @@ class InnerLosses(NamedTuple):
 def inner_losses(layer: TTTLayer, x: torch.Tensor) -> InnerLosses:
     """ℓ(W; t) = loss(f(k_t; W), v_t) of a layer that reads x ``[B, T, C]`` (paper, section 2.1 and the figure on the inner loop's loss)."""
     spec, params = layer.spec, {name: value.float() for name, value in layer.named_parameters(recurse=False)}
-    x = x.float()
-    positions = arange(x.shape[1], x)[None, :]
-    _, k, v, _ = spec.views_rule.project(spec, params, x, positions, None, None)
+    tokens = x.shape[1]
+    x = functional.pad(x.float(), (0, 0, 0, -tokens % spec.mini_batch_size))
+    _, k, v, _ = spec.views_rule.project(spec, params, x, torch.arange(x.shape[1], device=x.device)[None], None, None)
     lr = spec.update_rule.gate(spec, params, x)
-    inner = {name: params[name] for name in spec.inner_shapes()}
-    start = state = initial_state(spec, inner, x.shape[0], k.dtype)
-    losses: list[list[torch.Tensor]] = [[], [], []]
-    for own in torch.arange(x.shape[1], device=x.device).split(spec.mini_batch_size):
-        keys, labels, gates = k[:, own], v[:, own], lr[:, own]
-        predictions = [_predict(spec, inner, weights, keys) for weights in (start.weights, state.weights)]
-        # Read with k instead of q, the inner loop answers f(k_t; W_t).
-        last, state = get_backend("torch").inner(spec, inner, keys, keys, labels, gates, state=state)
-        for found, prediction in zip(losses, (*predictions, last), strict=True):
-            found.append(spec.loss_function(prediction, labels).mean((0, 2)))
-    return InnerLosses(*(torch.cat(found).cpu().numpy() for found in losses))
+    read = _read_twice(spec, {name: params[name] for name in spec.inner_shapes()}, k, v, lr)
+    predictions = (_predict(spec, params, k), *read)
+    return InnerLosses(*(spec.loss_function(y, v).mean((0, 2))[:tokens].cpu().numpy() for y in predictions))
 
 
-def _predict(spec: LayerSpec, params: dict[str, torch.Tensor], weights: dict[str, torch.Tensor], k: torch.Tensor) -> torch.Tensor:
-    """f(k; W) ``[B, K, H, D]`` of one W ``[B, H, …]`` for all tokens."""
+def _predict(spec: LayerSpec, params: dict[str, torch.Tensor], k: torch.Tensor) -> torch.Tensor:
+    """f(k; W_0) ``[B, T, H, D]``."""
     keys = k.transpose(1, 2)
-    outputs = spec.inner_model.forward(keys, maps(spec, weights)[0]).outputs
-    return spec.inner_model.output(params, keys, outputs[-1], spec.eps).transpose(1, 2)
+    z = spec.inner_model.forward(keys, maps(spec, params)[0]).outputs[-1]
+    return spec.inner_model.output(params, keys, z, spec.eps).transpose(1, 2)
+
+
+def _read_twice(spec: LayerSpec, params: dict[str, torch.Tensor], k: torch.Tensor, v: torch.Tensor, lr: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """f(k_t; W) at the start of t's mini-batch, and f(k_t; W_t): read with k instead of q, the inner loop answers what it predicts.
+
+    Both in one inner loop over mini-batches of 2K tokens: K that only read, since their ℓ is 0, then the same K as they are, at their own scale.
+    """
+    size, scale = spec.mini_batch_size, spec.update_rule.scale(spec, params)
+    number = torch.arange(1, 2 * size + 1, device=k.device)
+    offset = torch.cat([scale, scale]) * (spec.head_dim / spec.base_lr) - 1 / number
+    double = replace(spec, mini_batch_size=2 * size)
+
+    def both(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        rows = [part.unflatten(1, (-1, size)) for part in (first, second)]
+        return torch.cat(rows, 2).flatten(1, 2)
+
+    k, v, lr = both(k, k), both(v, v), both(torch.zeros_like(lr), lr)
+    y, _ = get_backend("torch").inner(double, params | {"token_lr_offset": offset}, k, k, v, lr)
+    halves = y.unflatten(1, (-1, 2, size))
+    return halves[:, :, 0].flatten(1, 2), halves[:, :, 1].flatten(1, 2)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from transformers import BambaConfig, BambaForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from ttt_torch.models import TTTConfig, TTTForCausalLM
@@ -27,9 +30,20 @@ def model_of(recipe: Recipe, kernel: str) -> PreTrainedModel:
         heads, rest = divmod(2 * recipe.width, MAMBA_HEAD)
         if rest:
             raise InvalidInput("--width", got=recipe.width, expected=f"a multiple of {MAMBA_HEAD // 2} for mamba2", fix="change --width")
-        return BambaForCausalLM(BambaConfig(**common, attn_layer_indices=[], mamba_n_heads=heads, mamba_d_state=MAMBA_STATE))
+        model = BambaForCausalLM(BambaConfig(**common, attn_layer_indices=[], mamba_n_heads=heads, mamba_d_state=MAMBA_STATE))
+        _draw_time_steps(model)
+        return model
     inner = recipe.mixer.removeprefix("ttt-")
     return TTTForCausalLM(TTTConfig.named("125m", backbone=recipe.backbone, inner=inner, kernel=kernel, **common))
+
+
+@torch.no_grad()
+def _draw_time_steps(model: PreTrainedModel) -> None:
+    """Δ = softplus(dt_bias) log-uniform between 0.001 and 0.1, as Mamba-2 starts; transformers' Bamba leaves it at softplus(1) = 1.3."""
+    for name, bias in model.named_parameters():
+        if name.endswith("dt_bias"):
+            step = torch.empty_like(bias).uniform_(math.log(1e-3), math.log(0.1)).exp()
+            bias.copy_(step.expm1().log())
 
 
 def parameters(model: PreTrainedModel) -> int:

@@ -29,8 +29,11 @@ def run(out: Path, recipe: Recipe, text: Sequence[Path], machine: Machine, every
         raise InvalidInput("--device", got="cuda", expected="a GPU that PyTorch sees", fix="use --device cpu")
     corpus = Corpus.of(text)
     recipe = replace(recipe, text=corpus.name)
-    _claim(out, recipe, resume=resume)
+    _check(out, recipe, resume=resume)
     training = Training(out, recipe, corpus, machine, every)
+    if not resume:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / RECIPE).write_text(recipe.to_json(), encoding="utf-8")
     entropy = corpus.unigram_entropy()
     console.print(
         f"{recipe.mixer}: {parameters(training.model):,} parameters, {recipe.layers} blocks of {recipe.width} channels\n"
@@ -64,8 +67,8 @@ def draw(found: Results, out: Path) -> list[Path]:
     return paths
 
 
-def _claim(out: Path, recipe: Recipe, *, resume: bool) -> None:
-    """The folder is this run's: new, or to be resumed with the recipe that it has."""
+def _check(out: Path, recipe: Recipe, *, resume: bool) -> None:
+    """The folder is new, or to be resumed with the recipe that it has."""
     path = out / RECIPE
     if path.exists() and not resume:
         raise InvalidInput("--out", got=f"{out}, which holds a run", expected="a new folder", fix="pass --resume, or another --out")
@@ -76,9 +79,6 @@ def _claim(out: Path, recipe: Recipe, *, resume: bool) -> None:
         if differences:
             fix = "pass the options that the run was started with"
             raise InvalidInput("--resume", got=f"another recipe ({'; '.join(differences)})", expected="the run's own", fix=fix)
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    path.write_text(recipe.to_json(), encoding="utf-8")
 
 
 def _with_progress(console: Console, training: Training) -> None:
