@@ -29,12 +29,12 @@ def loss_figure(runs: Sequence[Results], path: Path) -> None:
 
     def draw(axes: Axes) -> None:
         for run, style in _styles(runs):
-            per_step = run.recipe.batch * run.recipe.context
+            per_step = run.recipe.batch * run.recipe.context / 1e6
             axes.plot([row["step"] * per_step for row in run.steps], [row["loss"] for row in run.steps], linewidth=0.8, alpha=0.6, **style)
             rows = [row for row in run.steps if "held_out_loss" in row]
             axes.plot([row["step"] * per_step for row in rows], [row["held_out_loss"] for row in rows], "o", markersize=3, color=style["color"])
         axes.axhline(runs[0].numbers["unigram_entropy"], color="#999999", linestyle=":", label="unigram entropy")
-        axes.set(xlabel="tokens read", ylabel="loss, nats a byte")
+        axes.set(xlabel="million tokens read", ylabel="loss, nats a byte")
 
     _save(path, draw)
 
@@ -48,6 +48,8 @@ def perplexity_figure(runs: Sequence[Results], path: Path) -> None:
             axes.plot(places, np.exp(losses), marker="o", markersize=3, **style)
         axes.set_xscale("log", base=2)
         axes.set(xlabel="bytes read before", ylabel="perplexity of a byte", yscale="log")
+        for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            formatter("{x:g}")
 
     _save(path, draw)
 
@@ -63,7 +65,7 @@ def inner_loss_figure(run: Results, path: Path) -> None:
             for (label, colour), losses in zip(WEIGHTS, run.inner[layer], strict=True):
                 axes.plot(*_binned(losses), "o-", markersize=2, color=colour, label=label)
             axes.set_xscale("log", base=2)
-            axes.set(title=f"layer {layer + 1} of {len(run.inner)}", xlabel="tokens read before", ylabel="inner loss ℓ" if layer == 0 else None)
+            axes.set(title=f"layer {layer + 1} of {len(run.inner)}", xlabel="tokens read", ylabel="inner loss ℓ" if layer == 0 else None)
         places[-1].legend()
         figure.suptitle(f"{run.name}: the inner model learns while it reads")
         figure.savefig(path, dpi=150)
@@ -80,9 +82,9 @@ def _styles(runs: Sequence[Results]) -> list[tuple[Results, dict[str, Any]]]:
 
 
 def _binned(losses: np.ndarray, per_octave: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Means over positions whose number t + 1 lies between neighbouring powers of 2^(1/per_octave); places are the bins' middles."""
+    """Means over positions whose number t + 1 lies between neighbouring powers of 2^(1/per_octave), the upper one with it; and their middles."""
     number = np.arange(1, len(losses) + 1)
-    bins = np.floor(per_octave * np.log2(number)).astype(int)
+    bins = np.ceil(per_octave * np.log2(number)).astype(int)
     counts = np.bincount(bins)
     there = counts > 0
     return np.bincount(bins, number)[there] / counts[there], np.bincount(bins, losses)[there] / counts[there]
