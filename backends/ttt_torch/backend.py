@@ -17,6 +17,7 @@ from tttcore.inner_loop import inner_loop, usual_block_size
 from tttcore.sequence import longest_sequence
 from tttcore.tree import leaves
 
+from .decoder import Decoder
 from .scan import checkpointed_scan, grouped_scan
 
 
@@ -84,4 +85,13 @@ def vjp(function: Callable[..., list[torch.Tensor]], primals: list[torch.Tensor]
     return [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in zip(leaves, found, strict=True)]
 
 
-BACKEND = Backend("torch", inner, array_type=torch.Tensor, from_numpy=from_numpy, to_numpy=to_numpy, concrete=concrete, vjp_function=vjp)
+BACKEND = Backend(
+    "torch",
+    inner,
+    array_type=torch.Tensor,
+    from_numpy=from_numpy,
+    to_numpy=to_numpy,
+    concrete=concrete,
+    vjp_function=vjp,
+    decoder_function=Decoder,
+)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tttcore import InvalidInput, LayerSpec, State, get_backend, init
+from tttcore import InvalidInput, LayerSpec, State, get_backend, init, validate
+
+from .autocast import Params, autocasted
+from .decoder import LayerDecoder
 
 
 class TTTLayer(nn.Module):
@@ -54,8 +57,19 @@ class TTTLayer(nn.Module):
         form: str | None = None,
     ) -> tuple[torch.Tensor, State]:
         """y ``[B, T, C]`` in x's dtype and the state after the last token; arguments as in ``tttcore.Backend.layer``."""
-        params = dict(self.named_parameters(recurse=False))
-        return self._backend.layer(self.spec, params, x, state=state, form=self.form if form is None else form, mask=mask, positions=positions)
+
+        def run(params: Params, x: torch.Tensor) -> tuple[torch.Tensor, State]:
+            return self._backend.layer(self.spec, params, x, state=state, form=self.form if form is None else form, mask=mask, positions=positions)
+
+        return autocasted(run, dict(self.named_parameters(recurse=False)), x)
+
+    def decoder(self, state: State) -> LayerDecoder | None:
+        """A decoder from this state on, for tokens without gradients; None where the kernel has none. Raises ``InvalidInput`` for another's state."""
+        make = self._backend.decoder_function
+        if make is None:
+            return None
+        validate.state(self.spec, state, len(state.phase), conv=self.spec.share_qk, concrete=self._backend.concrete)
+        return LayerDecoder(self, make, state)
 
     def extra_repr(self) -> str:
         """The spec, the form and the kernel."""

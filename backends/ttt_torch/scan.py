@@ -13,7 +13,8 @@ from tttcore.scan import Loop, Stretch, python_loop
 
 def grouped_scan(stretch: Stretch, carry: Any, xs: tuple[torch.Tensor, ...]) -> tuple[Any, torch.Tensor]:
     """A scan in stretches of √N of the N steps, for so many of which what a stretch does at once takes memory."""
-    steps = xs[0].shape[0]
+    # The length of a range is a number also where torch.compile takes a tensor's for a symbol.
+    steps = len(range(xs[0].shape[0]))
     group = math.isqrt(steps - 1) + 1
     ys: list[torch.Tensor] = []
     for start in range(0, steps, group):

@@ -15,7 +15,7 @@ from tttcore import Backend, LayerSpec, State, Supports, Unsupported
 from tttcore.tree import leaves
 
 from .claims import NAME, SIZES, WIDTHS, check_device, check_tensors
-from .decode import decode
+from .decode import Decoder, decode
 from .inner import dual
 from .layout import INTERPRETED
 
@@ -67,4 +67,14 @@ SUPPORTS = Supports(
     mini_batch_sizes=SIZES,
     head_dims=WIDTHS,
 )
-BACKEND = Backend(NAME, inner, SUPPORTS, array_type=torch.Tensor, from_numpy=from_numpy, to_numpy=to_numpy, concrete=concrete, vjp_function=vjp)
+BACKEND = Backend(
+    NAME,
+    inner,
+    SUPPORTS,
+    array_type=torch.Tensor,
+    from_numpy=from_numpy,
+    to_numpy=to_numpy,
+    concrete=concrete,
+    vjp_function=vjp,
+    decoder_function=Decoder,
+)

@@ -12,42 +12,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_models import CLOSE, EXACT, PAD, config_of, every_kind, model_of, tokens_of
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from ttt_torch import BACKEND
 from ttt_torch.models import TTTCache, TTTConfig, TTTForCausalLM, TTTModel
 from ttt_torch.models.authors import theirs
-from ttt_torch.models.config import BACKBONES
 from tttcore import InvalidInput, UnknownKeyword, upstream
 from tttcore.tree import leaves
-
-EXACT = {"rtol": 0, "atol": 0}
-# Of float64: roundings of 2e-16, which a LayerNorm enlarges by up to 1/√ε = 1e3, in two blocks.
-CLOSE = {"rtol": 1e-9, "atol": 1e-11}
-"""In float64: the same numbers by another way."""
-PAD = 0
-
-every_kind = pytest.mark.parametrize(("backbone", "inner"), [(backbone, inner) for backbone in BACKBONES for inner in ("linear", "mlp")])
-
-
-def config_of(backbone="mamba", inner="linear", **changes):
-    sizes = {"vocab_size": 19, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "mini_batch_size": 4}
-    tokens = {"bos_token_id": 1, "eos_token_id": None, "pad_token_id": PAD}
-    return TTTConfig.named("125m", backbone=backbone, inner=inner, **sizes, **tokens, **changes)
-
-
-def model_of(*args, **changes):
-    """In float64, with parameters so large that every part shows in the logits."""
-    torch.manual_seed(0)
-    model = TTTForCausalLM(config_of(*args, **changes)).double().eval()
-    with torch.no_grad():
-        for x in model.parameters():
-            x.add_(0.3 * torch.randn_like(x))
-    return model
-
-
-def tokens_of(rows=2, length=11):
-    return torch.randint(1, 19, (rows, length), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(autouse=True)
@@ -383,7 +355,7 @@ def test_without_transformers_the_error_says_what_to_install():
 def test_the_page_runs(tmp_path):
     text = (Path(__file__).parents[2] / "docs/models.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 5
     scope = {"__name__": "models"}
     with torch.enable_grad():
         for block in blocks:

@@ -16,7 +16,7 @@ import tttcore
 from ttt_triton.requirements import missing
 
 HERE = Path(__file__).parent
-CHECKS = ("triton_checks.py", "triton_decode_checks.py", "triton_mlp_checks.py", "triton_scale_checks.py")
+CHECKS = ("triton_checks.py", "triton_decode_checks.py", "triton_mlp_checks.py", "triton_model_checks.py", "triton_scale_checks.py")
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 """Bytes that one program may have, by architecture."""
 SPILLED = {

@@ -111,6 +111,7 @@ def test_fields_of_values():
     assert State._fields == ("weights", "grads", "phase", "conv")
     assert State._field_defaults == {"conv": None}
     expected = ["name", "inner_function", "supports", "array_type", "from_numpy", "to_numpy", "concrete", "vjp_function", "layer_function"]
+    expected += ["decoder_function"]
     assert [field.name for field in dataclasses.fields(Backend) if field.init] == expected
     assert [field.name for field in dataclasses.fields(BackendInfo)] == ["name", "target", "reason"]
 

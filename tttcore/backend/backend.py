@@ -41,6 +41,23 @@ class InnerFunction(Protocol):
         ...
 
 
+class Decoder(Protocol):
+    """Rows that read a token at a time, and between two tokens are what a ``State`` is; it may move on in place, in tensors of its own."""
+
+    @property
+    def phase(self) -> Array:
+        """``[B]``: tokens read of the running mini-batch."""
+        ...
+
+    def step(self, q: Array, k: Array, v: Array, lr: Array) -> Array:
+        """y ``[B, 1, H, D]`` of one token; q, k, v ``[B, 1, H, D]``, ℓ (lr) ``[B, 1, H]``."""
+        ...
+
+    def state(self) -> State:
+        """The state now, which no later step changes."""
+        ...
+
+
 Vjp = Callable[[Callable[..., list[Array]], list[Array], list[Array]], list[Array]]
 """vjp(function, primals, cotangents) → one cotangent per primal, for function(*primals) → list of arrays."""
 
@@ -60,7 +77,8 @@ class Backend:
     A new backend needs ``name`` and ``inner_function``, an ``InnerFunction`` or one with fewer keywords and no state to return, where ``supports``
     does not claim them; the defaults take and return NumPy arrays. ``from_numpy(array, like)`` makes a native array with its dtype kept, on the
     device of ``like``; ``concrete(x)`` says whether x's values can be read now, and so are checked: not those of a tracer, nor on a device that a
-    call should not wait for; ``vjp_function`` gives gradients; ``layer_function`` is core's ``layer_around`` unless the backend has a better one.
+    call should not wait for; ``vjp_function`` gives gradients; ``layer_function`` is core's ``layer_around`` unless the backend has a better one;
+    ``decoder_function(spec, params, state)`` makes a ``Decoder`` of a state that is checked already.
     """
 
     name: str
@@ -72,6 +90,7 @@ class Backend:
     concrete: Callable[[Array], bool] = _always
     vjp_function: Vjp | None = None
     layer_function: Callable[..., tuple[Array, State]] = layer_around
+    decoder_function: Callable[[LayerSpec, Mapping[str, Array], State], Decoder] | None = None
     _inner: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

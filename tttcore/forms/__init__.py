@@ -6,6 +6,7 @@
 from . import block as block
 from . import dual as dual
 from . import primal as primal
+from .decode import read as read
 from .decode import token as token
 from .gradients import gated_sums as gated_sums
 from .gradients import maps as maps

@@ -9,6 +9,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from tttcore.sequence import Rows
 from tttcore.views.convolution import convolve
 
+from ..decoder import LayerDecoder
 from ..layer import TTTLayer
 from .cache import Memory
 from .config import TTTConfig
@@ -51,7 +52,11 @@ class Block(GradientCheckpointingLayer):
         if self.conv is not None:
             y, past = self.conv(x, mask, past)
             x = x + y
-        form = "decode" if x.shape[1] == 1 and not torch.is_grad_enabled() else "dual"
-        y, state = self.seq_modeling_block(self.seq_norm(x), memory.state, mask, form=form)
+        state = memory.state
+        if isinstance(state, LayerDecoder):
+            y = state.step(self.seq_norm(x))
+        else:
+            form = "decode" if x.shape[1] == 1 and not torch.is_grad_enabled() else "dual"
+            y, state = self.seq_modeling_block(self.seq_norm(x), state, mask, form=form)
         x = x + y
         return x + self.mlp(self.ffn_norm(x)), Memory(state, past)

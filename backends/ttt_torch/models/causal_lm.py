@@ -16,6 +16,7 @@ from tttcore import InvalidInput
 from . import authors
 from .cache import TTTCache
 from .config import TTTConfig
+from .inputs import check_labels
 from .modeling import TTTModel, TTTPreTrainedModel
 
 
@@ -71,6 +72,9 @@ class TTTForCausalLM(TTTPreTrainedModel, GenerationMixin):
 
         labels ``[B, T]`` are the tokens themselves (they are shifted here), −100 where none counts; all else as in ``TTTModel``.
         """
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        if labels is not None and given is not None:
+            check_labels(labels, tuple(given.shape[:2]), self.config.vocab_size, logits_to_keep)
         outputs = self.model(input_ids, attention_mask, past_key_values, inputs_embeds, use_cache, output_hidden_states, return_dict=True)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, kept])
@@ -81,11 +85,13 @@ class TTTForCausalLM(TTTPreTrainedModel, GenerationMixin):
 
     # Below, what pyright ignores: transformers declares both methods for a type of its own, and with arguments that do not matter here.
     def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, input_ids: torch.Tensor, is_first_iteration: bool = False, **kwargs: Any
+        self, input_ids: torch.Tensor, is_first_iteration: bool = False, inputs_embeds: torch.Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """As transformers' own; behind the prompt no token is padding."""
+        """As transformers' own, which looks for ``inputs_embeds`` among the arguments; behind the prompt no token is padding."""
         prepare: Any = super().prepare_inputs_for_generation  # pyright: ignore[reportAttributeAccessIssue]
-        inputs = prepare(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+        inputs = prepare(input_ids, is_first_iteration=is_first_iteration, inputs_embeds=inputs_embeds, **kwargs)
+        # transformers hands the tokenizer of stop_strings on to the model, which has no use for it.
+        inputs.pop("tokenizer", None)
         if inputs.get("past_key_values") is not None and not is_first_iteration:
             inputs["attention_mask"] = None
         return inputs

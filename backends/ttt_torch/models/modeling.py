@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
-from tttcore import InvalidInput, init
+from tttcore import init
 
-from ..backend import concrete
 from ..layer import TTTLayer
 from .block import Block, PreConvolution
 from .cache import Memory, TTTCache
+from .checkpoint import Checkpoints
 from .config import TTTConfig
+from .inputs import check_cache, check_tokens, token_mask
 
 
-class TTTPreTrainedModel(PreTrainedModel):
+class TTTPreTrainedModel(Checkpoints):
     """What both models share."""
 
     config_class = TTTConfig
@@ -69,21 +69,22 @@ class TTTModel(TTTPreTrainedModel):
         from there, at any token; the cache moves on unless ``use_cache`` is False. Without either, a cache is returned if the config says so, but not
         in training.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            got = "neither" if input_ids is None else "both"
-            raise InvalidInput("input_ids and inputs_embeds", got=got, expected="one of them", fix="pass input_ids or inputs_embeds")
-        if not isinstance(past_key_values, TTTCache | None):
-            fix = "pass what a call returned as past_key_values, or TTTCache()"
-            raise InvalidInput("past_key_values", got=type(past_key_values).__name__, expected="a TTTCache", fix=fix)
-        x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        given = check_tokens(input_ids, inputs_embeds, self.config.vocab_size, self.config.hidden_size)
+        rows, tokens = given.shape[:2]
+        mask = token_mask(attention_mask, rows, tokens)
+        cache = TTTCache() if past_key_values is None else past_key_values
+        check_cache(cache, rows, len(self.layers), self.config.pre_conv)
+        x = self.embed_tokens(given) if inputs_embeds is None else given
         if use_cache is None:
             use_cache = past_key_values is not None or (self.config.use_cache and not self.training)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        cache = TTTCache() if past_key_values is None else past_key_values
-        mask, tokens = _token_mask(attention_mask, x), x.shape[1]
         hidden_states, memories = [x], []
-        for block, memory in zip(self.layers, cache.memories or [Memory()] * len(self.layers), strict=True):
+        if len(cache) and tokens == 1 and mask is None and use_cache and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            before = cache.decoding(self.layers)
+        else:
+            before = cache.memories or [Memory()] * len(self.layers)
+        for block, memory in zip(self.layers, before, strict=True):
             x, memory = block(x, mask, memory)
             hidden_states.append(x)
             memories.append(memory)
@@ -95,17 +96,3 @@ class TTTModel(TTTPreTrainedModel):
             past_key_values=cache if use_cache else None,
             hidden_states=(*hidden_states[:-1], x) if output_hidden_states else None,
         )
-
-
-def _token_mask(attention_mask: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor | None:
-    """``[B, T]`` bool; None where every token counts, which saves packing them."""
-    if attention_mask is None:
-        return None
-    rows, tokens = x.shape[:2]
-    if attention_mask.ndim != 2 or attention_mask.shape[0] != rows or attention_mask.shape[1] < tokens:
-        expected = f"({rows}, {tokens}) or more columns for what was read before"
-        raise InvalidInput(
-            "shape of attention_mask", got=tuple(attention_mask.shape), expected=expected, fix="pass the tokenizer's mask, one row each"
-        )
-    mask = attention_mask[:, attention_mask.shape[1] - tokens :] != 0
-    return None if concrete(mask) and bool(mask.all()) else mask

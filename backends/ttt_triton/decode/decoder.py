@@ -80,6 +80,11 @@ class Decoder:
         X, G = (W.new_zeros(*self._lr.shape, width) for width in W.shape[2:])
         return Map(W, b, S_W, S_b, X, G)
 
+    @property
+    def phase(self) -> torch.Tensor:
+        """``[B]`` int32: tokens read of the running mini-batch; the next step changes it."""
+        return self._phase[:, 0]
+
     def step(
         self,
         q: torch.Tensor,

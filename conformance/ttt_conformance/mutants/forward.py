@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .mutant import Mutant
 
-DUAL, PRIMAL, DECODE = "tttcore.forms.dual:mini_batch", "tttcore.forms.primal:mini_batch", "tttcore.forms.decode:token"
+DUAL, PRIMAL = "tttcore.forms.dual:mini_batch", "tttcore.forms.primal:mini_batch"
+DECODE, DECODE_READ = "tttcore.forms.decode:token", "tttcore.forms.decode:read"
 SCALE, TOTAL = "tttcore.update:MiniBatch.scale", "tttcore.forms.gradients:gated_sums"
 ETA, CAUSAL = "docs/decisions.md#3-one-factor-of-the-reader-one-of-the-writer", "docs/decisions.md#5-causality-is-inclusive"
 WIDTH, BIAS = "docs/decisions.md#2-steps-are-divided-by-the-head-width", "docs/decisions.md#4-biases-in-the-inner-model"
@@ -96,7 +97,7 @@ MUTANTS = {
         "a_i is 1/K for all tokens, as if the mini-batch were not causal", ETA,
     ),
     "decode_strict": Mutant(
-        DECODE, "step * summed[name]", "step * state.grads[name]", "reference", "in decode a token does not read its own update", CAUSAL,
+        DECODE_READ, "step * summed[name]", "step * grads[name]", "reference", "in decode a token does not read its own update", CAUSAL,
     ),
     "decode_a_of_next": Mutant(
         DECODE, "xp.take(scale, state.phase", "xp.take(scale, (state.phase + 1) % spec.mini_batch_size", "reference",
@@ -107,7 +108,7 @@ MUTANTS = {
         "in decode all rows take a_i at the phase of row 0", DECODING,
     ),
     "gradients_at_read_weights": Mutant(
-        DECODE, "maps(spec, state.weights)", "maps(spec, {name: weight - step * state.grads[name] for name, weight in state.weights.items()})",
+        DECODE_READ, "maps(spec, weights)", "maps(spec, {name: weight - step * grads[name] for name, weight in weights.items()})",
         "reference", "gradients are taken at the weights that are read, not at those that the mini-batch starts from",
         "docs/mathematics.md#13-gradients-of-a-mini-batch",
     ),
@@ -128,7 +129,7 @@ MUTANTS = {
         "gates below 0 are taken for 0 in S", SUMS,
     ),
     "decode_upper_bias_lost": Mutant(
-        DECODE, 'state.grads[f"b{index}"] + written', 'state.grads[f"b{index}"] * (index == 1) + written', "reference",
+        DECODE_READ, 'grads[f"b{index}"] + written', 'grads[f"b{index}"] * (index == 1) + written', "reference",
         "in decode S of the second bias holds the last token only", DECODING,
     ),
 }  # fmt: skip
