@@ -23,6 +23,7 @@ from .initial import inner_params as inner_params
 from .inner_loop import inner_loop as inner_loop
 from .inner_model import Hidden as Hidden
 from .inner_model import Stack as Stack
+from .language_model import ModelSpec as ModelSpec
 from .layer import layer_around as layer_around
 from .spec import SPEC_VERSION as SPEC_VERSION
 from .spec import LayerSpec as LayerSpec

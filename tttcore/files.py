@@ -1,4 +1,4 @@
-"""Folders of files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Collection, Generator
 from pathlib import Path
 
@@ -49,6 +50,20 @@ def atomic_folder(path: str | os.PathLike[str], *, needs: int = 0, owns: Collect
         raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Generator[Path]:
+    """A file beside ``path`` to write to, put in its place at the end; what goes wrong leaves what was there, and nothing else."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o644)  # temporary files are their owner's alone
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
 
 
 def _files(folder: Path) -> list[Path]:

@@ -23,6 +23,7 @@ from safetensors import safe_open
 
 from tttcore import Backend, State, Unsupported, backends, directional_derivative, get_backend, layer_around, upstream
 from tttcore.inner_loop import inner_loop
+from tttcore.language_model import PYTORCH
 
 # The block around a layer is computed here, in the backend's own float64.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
@@ -221,33 +222,76 @@ def cache(backend: Backend, file: File) -> Iterator[Check]:
     yield Check("whole output", backend.to_numpy(y), file.tensors["out.full"])
 
 
+class Trained(NamedTuple):
+    """What a whole model gives: logits, hidden states, the loss and its gradients by our names, and a greedy continuation."""
+
+    logits: Any
+    hidden_states: Any
+    loss: Any
+    gradients: dict[str, Any]
+    greedy: Any
+
+
 def language_model(backend: Backend, file: File) -> Iterator[Check]:
-    """A whole model: logits, hidden states, gradients of the loss, greedy continuation. Backends on PyTorch have one."""
-    if backend.array_type.__module__.partition(".")[0] != "torch":
+    """A whole model: logits, hidden states, gradients of the loss, greedy continuation. Backends on PyTorch have one, and JAX."""
+    library = backend.array_type.__module__.partition(".")[0]
+    if library not in ("torch", "jax"):
         return
+    trained = (model_on_torch if library == "torch" else model_on_jax)(backend, file)
+    yield Check("logits", backend.to_numpy(trained.logits), file.tensors["out.logits"])
+    # Theirs begin behind the first block, and the last of all has the norm behind it.
+    *between, last = trained.hidden_states[1:]
+    for number, hidden in enumerate(between):
+        yield Check(f"hidden state {number}", backend.to_numpy(hidden), file.tensors[f"out.hidden_states.{number}"])
+    yield Check("last hidden state", backend.to_numpy(last), file.tensors[f"out.hidden_states.{len(between) + 1}"])
+    yield Check("loss", backend.to_numpy(trained.loss[None]), file.tensors["out.loss"])
+    expected = raw(file, "grad.param.")
+    found = PYTORCH.to_theirs({name: backend.to_numpy(x) for name, x in trained.gradients.items()})
+    yield from (Check(f"gradient of {name}", x, expected[name]) for name, x in found.items() if name in expected)
+    yield Check("greedy continuation", backend.to_numpy(trained.greedy), file.tensors["out.greedy_ids"])
+
+
+def prompt_of(file: File) -> tuple[np.ndarray, int]:
+    """The prompt, and how many tokens their greedy continuation has."""
+    length = int(file.tensors["input.prompt_len"][0])
+    return file.tensors["input.input_ids"][:, :length], file.tensors["out.greedy_ids"].shape[1] - length
+
+
+def model_on_torch(backend: Backend, file: File) -> Trained:
+    """``ttt_torch.models``, with the backend's kernels."""
     import torch
 
     from ttt_torch.models import TTTForCausalLM
-    from ttt_torch.models.authors import theirs
 
-    config = file.config | {"kernel": backend.name}
-    model = TTTForCausalLM.from_ttt_lm_pytorch(file.group("param."), config)
+    model = TTTForCausalLM.from_ttt_lm_pytorch(file.group("param."), file.config | {"kernel": backend.name})
     tokens = torch.from_numpy(file.tensors["input.input_ids"])
     out = model(tokens, output_hidden_states=True)
-    yield Check("logits", backend.to_numpy(out.logits), file.tensors["out.logits"])
-    # Theirs begin behind the first block, and the last of all has the norm behind it.
-    for number, hidden in enumerate(out.hidden_states[1:-1]):
-        yield Check(f"hidden state {number}", backend.to_numpy(hidden), file.tensors[f"out.hidden_states.{number}"])
-    yield Check("last hidden state", backend.to_numpy(out.hidden_states[-1]), file.tensors[f"out.hidden_states.{len(out.hidden_states) - 1}"])
+    # Not the model's own loss, which is computed in float32.
     loss = torch.nn.functional.cross_entropy(out.logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
-    yield Check("loss", backend.to_numpy(loss[None]), file.tensors["out.loss"])
     loss.backward()
-    expected = raw(file, "grad.param.")
-    found = {theirs(name): backend.to_numpy(x.grad) for name, x in model.named_parameters()}
-    yield from (Check(f"gradient of {name}", layout.to_theirs(x), expected[name]) for (name, layout), x in found.items() if name in expected)
-    prompt, greedy = tokens[:, : int(file.tensors["input.prompt_len"][0])], file.tensors["out.greedy_ids"]
-    generated = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_length=greedy.shape[1], do_sample=False)
-    yield Check("greedy continuation", backend.to_numpy(generated), greedy)
+    prompt, count = prompt_of(file)
+    prompt = torch.from_numpy(prompt)
+    greedy = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=count, do_sample=False)
+    return Trained(out.logits, out.hidden_states, loss, {name: x.grad for name, x in model.named_parameters()}, greedy)
+
+
+def model_on_jax(backend: Backend, file: File) -> Trained:
+    """``ttt_jax.models``, compiled."""
+    from flax import nnx
+
+    from ttt_jax.models import TTTForCausalLM
+
+    model = TTTForCausalLM.from_ttt_lm_pytorch(file.group("param."), file.config)
+    tokens = backend.asarray(file.tensors["input.input_ids"])
+
+    def loss(model: Any) -> Any:
+        out = model(tokens, labels=tokens, output_hidden_states=True)
+        return out.loss, out
+
+    (_, out), gradients = nnx.jit(nnx.value_and_grad(loss, has_aux=True))(model)
+    named = {".".join(map(str, path)): x[...] for path, x in nnx.to_flat_state(gradients)}
+    prompt, count = prompt_of(file)
+    return Trained(out.logits, out.hidden_states, out.loss, named, model.generate(prompt, max_new_tokens=count))
 
 
 def raw(file: File, prefix: str) -> dict[str, np.ndarray]:

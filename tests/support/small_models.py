@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ttt_torch.models import TTTConfig, TTTForCausalLM
-from ttt_torch.models.config import BACKBONES
+from tttcore.language_model.spec import BACKBONES
 
 EXACT = {"rtol": 0, "atol": 0}
 # Of float64: roundings of 2e-16, which a LayerNorm enlarges by up to 1/√ε = 1e3, in two blocks.

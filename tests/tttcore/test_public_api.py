@@ -14,16 +14,17 @@ import ttt_torch
 import tttcore
 from ttt_conformance import Failure, Report, Result, conform
 from ttt_conformance.matrix import EFFORTS
-from tttcore import Backend, BackendInfo, BackendUnavailable, Hidden, LayerSpec, Stack, State, Supports
+from tttcore import Backend, BackendInfo, BackendUnavailable, Hidden, LayerSpec, ModelSpec, Stack, State, Supports
 
 NAMES = {
     tttcore: {
-        "SPEC_VERSION", "Backend", "BackendInfo", "BackendUnavailable", "Hidden", "InvalidAnswer", "InvalidInput", "LayerSpec", "Stack", "State",
-        "Supports", "UnknownKeyword", "Unsupported", "backends", "directional_derivative", "get_backend", "init", "inner_derivative", "inner_loop",
-        "inner_params", "layer_around", "layer_derivative", "upstream",
+        "SPEC_VERSION", "Backend", "BackendInfo", "BackendUnavailable", "Hidden", "InvalidAnswer", "InvalidInput", "LayerSpec", "ModelSpec",
+        "Stack", "State", "Supports", "UnknownKeyword", "Unsupported", "backends", "directional_derivative", "get_backend", "init",
+        "inner_derivative", "inner_loop", "inner_params", "layer_around", "layer_derivative", "upstream",
     },
     ttt_torch: {"BACKEND", "TTTLayer"},
     ttt_conformance: {"LAWS", "Failure", "Law", "Report", "Result", "conform"},
+    tttcore.language_model: {"JAX", "OURS", "PYTORCH", "LoadingReport", "Memory", "ModelSpec", "Naming", "from_config", "from_jax_config"},
     tttcore.upstream: {"from_jax", "from_pytorch", "to_jax", "to_pytorch"},
 }  # fmt: skip
 
@@ -54,6 +55,12 @@ FIELDS = {
     Supports: {
         "forms": ("primal", "dual", "decode"), "inner": None, "loss": None, "dtypes": None, "mini_batch_sizes": None, "head_dims": None,
         "state": True, "mask": True, "cu_seqlens": True,
+    },
+    ModelSpec: {
+        "vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5504, "num_hidden_layers": 24, "num_attention_heads": 32, "hidden_act": "silu",
+        "initializer_range": 0.02, "rms_norm_eps": 1e-6, "pad_token_id": None, "bos_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": True,
+        "rope_theta": 10000.0, "use_gate": False, "share_qk": False, "ttt_layer_type": "linear", "ttt_base_lr": 1.0, "mini_batch_size": 16,
+        "pre_conv": False, "conv_kernel": 4,
     },
     Hidden: {"expansion": 4, "activation": "gelu"},
     Stack: {"hidden": (), "bias": True, "residual_norm": True},

@@ -42,19 +42,19 @@ def from_jax(params: Mapping[str, Any], config: Any) -> tuple[LayerSpec, dict[st
     ``ttt_dense_1`` makes it an MLP, no ``wk`` shares Q/K, ``wg`` gates. Config keys read: hidden_size, num_attention_heads, mini_batch_size,
     ttt_base_lr, conv_width, rope_theta. Raises ``InvalidInput`` when names or shapes do not fit.
     """
-    flat = _flat(params)
+    arrays = flat(params)
     spec = LayerSpec(
         width=setting(config, "hidden_size"),
         heads=setting(config, "num_attention_heads"),
-        inner="mlp" if "ttt_dense_1" in flat else "linear",
+        inner="mlp" if "ttt_dense_1" in arrays else "linear",
         mini_batch_size=setting(config, "mini_batch_size", 16),
         base_lr=setting(config, "ttt_base_lr", 1.0),
-        share_qk="wk/kernel" not in flat,
-        gate="wg/kernel" in flat,
+        share_qk="wk/kernel" not in arrays,
+        gate="wg/kernel" in arrays,
         conv_width=setting(config, "conv_width", 4),
         rope_theta=setting(config, "rope_theta", 10000.0),
     )
-    ours = to_ours(NAMES, flat)
+    ours = to_ours(NAMES, arrays)
     complete(ours, spec.param_shapes(), NAMES)
     return spec, {name: ours[name] for name in spec.param_shapes()}
 
@@ -65,8 +65,10 @@ def to_jax(spec: LayerSpec, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return to_theirs(NAMES, params)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(cast("Mapping[str, Any]", value), f"{prefix}{name}/") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat
+def flat(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as paths joined by "/"; a key may be a path or a tuple already."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = prefix + ("/".join(map(str, cast("tuple[Any, ...]", key))) if isinstance(key, tuple) else str(key))
+        found |= flat(cast("Mapping[Any, Any]", value), f"{name}/") if isinstance(value, Mapping) else {name: value}
+    return found

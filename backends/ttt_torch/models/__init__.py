@@ -5,7 +5,8 @@ try:
 except ImportError as error:
     raise ImportError("ttt_torch.models: got no package 'transformers'; expected it installed. Fix: pip install 'tttcore[models]'.") from error
 
-from .authors import LoadingReport as LoadingReport
+from tttcore.language_model import LoadingReport as LoadingReport
+
 from .cache import TTTCache as TTTCache
 from .causal_lm import TTTForCausalLM as TTTForCausalLM
 from .config import TTTConfig as TTTConfig

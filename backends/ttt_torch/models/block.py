@@ -6,12 +6,12 @@ import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from tttcore.language_model import Memory
 from tttcore.sequence import Rows
 from tttcore.views.convolution import convolve
 
 from ..decoder import LayerDecoder
 from ..layer import TTTLayer
-from .cache import Memory
 from .config import TTTConfig
 from .mlp import SwiGLU
 

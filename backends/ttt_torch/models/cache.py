@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from transformers.cache_utils import Cache
 
-from tttcore import InvalidInput, State
+from tttcore import InvalidInput
+from tttcore.language_model import Memory
 from tttcore.tree import tree_map
 
 from ..decoder import LayerDecoder
 from ..layer import TTTLayer
-
-
-class Memory(NamedTuple):
-    """One block's: the layer's state, and the last inputs of the convolution ahead of it ``[B, conv_kernel − 1, C]``; None before the first token.
-
-    Between tokens of one sequence a decoder stands for the state, within a ``TTTCache`` alone.
-    """
-
-    state: State | LayerDecoder | None = None
-    conv: torch.Tensor | None = None
 
 
 class TTTCache(Cache):

@@ -12,8 +12,11 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
 from tttcore import InvalidInput
+from tttcore.language_model import JAX, PYTORCH, LoadingReport, Naming, from_jax_config
+from tttcore.language_model.loading import dtype_of, read, without_prefix
+from tttcore.language_model.spec import EMBEDDING, HEAD
 
-from . import authors
+from ..backend import from_numpy
 from .cache import TTTCache
 from .config import TTTConfig
 from .inputs import check_labels
@@ -35,21 +38,36 @@ class TTTForCausalLM(TTTPreTrainedModel, GenerationMixin):
     @classmethod
     def from_ttt_lm_pytorch(
         cls, state_dict: Mapping[str, Any], config: Any, *, dtype: torch.dtype | None = None, output_loading_info: bool = False
-    ) -> TTTForCausalLM | tuple[TTTForCausalLM, authors.LoadingReport]:
+    ) -> TTTForCausalLM | tuple[TTTForCausalLM, LoadingReport]:
         """The model of a state dict of the authors' ``TTTForCausalLM`` (ttt-lm-pytorch), in evaluation mode; with its report if asked for.
 
         ``config`` is theirs, as an object or a dict, or a ``TTTConfig``; ``dtype`` that of the embedding unless given. Raises ``InvalidInput``, which
         lists all names, when a tensor is unused, missing, of another shape, or differs from the one it is tied to: a model is whole or not made.
         """
-        config = TTTConfig.of_authors(config)
+        return cls._of_authors(state_dict, TTTConfig.of_authors(config), PYTORCH, "state_dict", dtype, output_loading_info)
+
+    @classmethod
+    def from_ttt_lm_jax(
+        cls, params: Mapping[Any, Any], config: Any, *, dtype: torch.dtype | None = None, output_loading_info: bool = False
+    ) -> TTTForCausalLM | tuple[TTTForCausalLM, LoadingReport]:
+        """The model of the parameters of the authors' ``CausalLM`` (ttt-lm-jax), in evaluation mode; all else as ``from_ttt_lm_pytorch``.
+
+        ``params``: nested dicts, or flat ones whose keys are paths joined by "/" or tuples, with "params" in front or without.
+        """
+        config = TTTConfig.of_authors(config if isinstance(config, TTTConfig) else from_jax_config(config))
+        return cls._of_authors(without_prefix(params), config, JAX, "params", dtype, output_loading_info)
+
+    @classmethod
+    def _of_authors(
+        cls, given: Mapping[str, Any], config: TTTConfig, naming: Naming, what: str, dtype: torch.dtype | None, output_loading_info: bool
+    ) -> TTTForCausalLM | tuple[TTTForCausalLM, LoadingReport]:
+        arrays, report = read(given, config.model_spec, naming, what)
+        if config.tie_word_embeddings:
+            arrays[HEAD] = arrays[EMBEDDING]
+        dtype = getattr(torch, dtype_of(given, naming)) if dtype is None else dtype
         with torch.device("meta"):
             model = cls(config)
-        shapes = {name: tuple(x.shape) for name, x in model.state_dict().items()}
-        arrays, report = authors.read(state_dict, shapes, tied=config.tie_word_embeddings)
-        if dtype is None:
-            embedding = state_dict[authors.EMBEDDING]
-            dtype = embedding.dtype if isinstance(embedding, torch.Tensor) else torch.from_numpy(embedding).dtype
-        model.load_state_dict({name: torch.tensor(x, dtype=dtype) for name, x in arrays.items()}, assign=True)
+        model.load_state_dict({name: from_numpy(x, None).to(dtype) for name, x in arrays.items()}, assign=True)
         model.tie_weights()
         # Theirs is False by default and about calls outside of generate.
         model.generation_config.use_cache = True

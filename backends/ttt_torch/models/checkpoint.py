@@ -13,8 +13,7 @@ from transformers import PreTrainedModel
 
 from tttcore import InvalidInput
 from tttcore.files import atomic_folder
-
-from .authors import LoadingReport
+from tttcore.language_model import LoadingReport
 
 
 class Checkpoints(PreTrainedModel):

@@ -8,10 +8,11 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
 from tttcore import init
+from tttcore.language_model import Memory
 
 from ..layer import TTTLayer
 from .block import Block, PreConvolution
-from .cache import Memory, TTTCache
+from .cache import TTTCache
 from .checkpoint import Checkpoints
 from .config import TTTConfig
 from .inputs import check_cache, check_tokens, token_mask
