@@ -17,7 +17,7 @@ def init(spec: LayerSpec, seed: int, dtype: npt.DTypeLike = np.float32) -> dict[
     a_i = 1/(i+1) and ℓ ≈ ½ at first. The same seed gives the same numbers on every machine.
     """
     rng = np.random.default_rng(seed)
-    return {name: _draw(rng, name, shape).astype(dtype) for name, shape in spec.param_shapes().items()}
+    return {name: draw(rng, name, shape).astype(dtype) for name, shape in spec.param_shapes().items()}
 
 
 def inner_params(spec: LayerSpec, params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -25,7 +25,8 @@ def inner_params(spec: LayerSpec, params: dict[str, np.ndarray]) -> dict[str, np
     return {name: params[name] for name in spec.inner_shapes()}
 
 
-def _draw(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def draw(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A fresh parameter of that name, in float64."""
     if name.startswith("conv_"):
         bound = 1 / np.sqrt(shape[0]) if name.endswith("weight") else 0.0
         return rng.uniform(-bound, bound, shape)

@@ -20,9 +20,9 @@ NAMES = {
     tttcore: {
         "SPEC_VERSION", "Backend", "BackendInfo", "BackendUnavailable", "Hidden", "InvalidAnswer", "InvalidInput", "LayerSpec", "ModelSpec",
         "Stack", "State", "Supports", "UnknownKeyword", "Unsupported", "backends", "directional_derivative", "get_backend", "init",
-        "inner_derivative", "inner_loop", "inner_params", "layer_around", "layer_derivative", "upstream",
+        "inner_derivative", "inner_loop", "inner_params", "layer_around", "layer_derivative", "read_whole", "upstream",
     },
-    ttt_torch: {"BACKEND", "TTTLayer"},
+    ttt_torch: {"BACKEND", "TTTLayer", "port"},
     ttt_conformance: {"LAWS", "Failure", "Law", "Report", "Result", "conform"},
     tttcore.language_model: {"JAX", "OURS", "PYTORCH", "LoadingReport", "Memory", "ModelSpec", "Naming", "from_config", "from_jax_config"},
     tttcore.upstream: {"from_jax", "from_pytorch", "to_jax", "to_pytorch"},
@@ -44,6 +44,7 @@ FUNCTIONS = {
     "directional_derivative": "(function, at, along)",
     "layer_derivative": "(spec, params, x, params_dot, x_dot, *, state=None, state_dot=None, form='dual', mask=None, positions=None)",
     "inner_derivative": "(spec, primals, tangents, *, state=None, state_dot=None, form='dual', mask=None, cu_seqlens=None)",
+    "read_whole": "(spec, params, q, k, v, lr, mask=None)",
     "layer_around": "(inner, spec, params, x, *, state=None, form='dual', mask=None, positions=None)",
 }
 
@@ -103,6 +104,8 @@ def test_functions(name):
 
 
 def test_the_torch_module():
+    expected = "(model, layers='all', *, inner='linear', init='attention', causal=None, kernel='torch', dry_run=False, **options)"
+    assert untyped(ttt_torch.port) == expected
     assert untyped(ttt_torch.TTTLayer.__init__) == "(self, spec, *, form='dual', kernel='torch', device=None, dtype=None)"
     assert untyped(ttt_torch.TTTLayer.forward) == "(self, x, state=None, mask=None, positions=None, form=None)"
 
