@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import nn
 from transformers import BambaConfig, BambaForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from ttt_torch.models import TTTConfig, TTTForCausalLM
@@ -31,15 +32,21 @@ def model_of(recipe: Recipe, kernel: str) -> PreTrainedModel:
         if rest:
             raise InvalidInput("--width", got=recipe.width, expected=f"a multiple of {MAMBA_HEAD // 2} for mamba2", fix="change --width")
         model = BambaForCausalLM(BambaConfig(**common, attn_layer_indices=[], mamba_n_heads=heads, mamba_d_state=MAMBA_STATE))
-        _draw_time_steps(model)
+        _start_as_mamba2(model)
         return model
     inner = recipe.mixer.removeprefix("ttt-")
     return TTTForCausalLM(TTTConfig.named("125m", backbone=recipe.backbone, inner=inner, kernel=kernel, **common))
 
 
 @torch.no_grad()
-def _draw_time_steps(model: PreTrainedModel) -> None:
-    """Δ = softplus(dt_bias) log-uniform between 0.001 and 0.1, as Mamba-2 starts; transformers' Bamba leaves it at softplus(1) = 1.3."""
+def _start_as_mamba2(model: PreTrainedModel) -> None:
+    """Time steps softplus(dt_bias) log-uniform between 0.001 and 0.1, and convolutions as PyTorch draws them, as in Mamba-2's own code.
+
+    transformers' Bamba, made for checkpoints, leaves the steps at 1.3 and the taps at 0.02, with which a fresh model learns slowly.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d):
+            module.reset_parameters()
     for name, bias in model.named_parameters():
         if name.endswith("dt_bias"):
             step = torch.empty_like(bias).uniform_(math.log(1e-3), math.log(0.1)).exp()

@@ -31,7 +31,7 @@ class Recipe:
     heads: int = 4
     context: int = 256
     batch: int = 8
-    steps: int = 300
+    steps: int = 600
     lr: float = 3e-3
     weight_decay: float = 0.1
     seed: int = 0

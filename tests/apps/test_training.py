@@ -132,10 +132,13 @@ def test_a_mixer_alone_changes():
     assert all(around(mixer) == around("attention") for mixer in MIXERS)
 
 
-def test_mamba_starts_with_the_time_steps_of_its_paper():
+def test_mamba_starts_as_its_own_code_does():
     torch.manual_seed(0)
-    steps = [functional.softplus(x) for name, x in model_of(Recipe(mixer="mamba2", **TINY), "torch").named_parameters() if name.endswith("dt_bias")]
-    assert len(steps) == 2
+    named = dict(model_of(Recipe(mixer="mamba2", **TINY), "torch").named_parameters())
+    steps = [functional.softplus(x) for name, x in named.items() if name.endswith("dt_bias")]
+    taps = [x for name, x in named.items() if name.endswith("conv1d.weight")]
+    assert len(steps) == len(taps) == 2
+    assert all(0.4 < x.abs().max() <= 0.5 for x in taps), "uniform up to 1/√4"
     for dt in steps:
         assert dt.min() >= 0.999e-3
         assert dt.max() <= 0.1001
