@@ -66,7 +66,7 @@ def inner_loss_figure(run: Results, path: Path) -> None:
                 axes.plot(*_binned(losses), "o-", markersize=2, color=colour, label=label)
             axes.set_xscale("log", base=2)
             axes.set(title=f"layer {layer + 1} of {len(run.inner)}", xlabel="tokens read", ylabel="inner loss ℓ" if layer == 0 else None)
-        places[-1].legend()
+        figure.legend(*places[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(WEIGHTS))
         figure.suptitle(f"{run.name}: the inner model learns while it reads")
         figure.savefig(path, dpi=150)
 
