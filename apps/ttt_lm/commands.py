@@ -12,11 +12,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from tttcore import BackendUnavailable, InvalidInput, Unsupported
+from tttcore.files import FULL
 
 from .recipe import Every, Machine, Recipe
 
 DEFAULT, MACHINE, EVERY = Recipe(), Machine(), Every()
-USAGE = 2
+FAILED, USAGE = 1, 2
 Runs = Annotated[list[Path], typer.Argument(help="Folders of runs that have ended.")]
 
 
@@ -46,7 +47,7 @@ def train(
 ) -> None:
     """Train a language model of bytes, and show what its layers learn while they read.
 
-    Exit status: 0 the run has ended, 2 usage.
+    Exit status: 0 the run has ended, 1 the disk is full, 2 usage.
     """
     with _told():
         recipe = Recipe(mixer, backbone, width, layers, heads, context, batch, steps, lr, weight_decay, seed, dtype)
@@ -92,7 +93,7 @@ def compare(
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """What the user can mend is a line on standard error and exit status 2."""
+    """What the user can mend is a line on standard error and exit status 2; a full disk, a line and status 1."""
     missing = [name for name in ("torch", "transformers", "safetensors", "tensorboard", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
         _usage(f"this command needs {', '.join(missing)}: pip install 'tttcore[train]'")
@@ -100,6 +101,11 @@ def _told() -> Iterator[None]:
         yield
     except (InvalidInput, Unsupported, BackendUnavailable) as error:
         _usage(str(error))
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        typer.echo(f"{error.strerror} A run keeps its newest checkpoint: go on from it with --resume.", err=True)
+        raise typer.Exit(FAILED) from error
 
 
 def _usage(message: str) -> NoReturn:

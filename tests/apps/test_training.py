@@ -22,7 +22,6 @@ from ttt_lm.recipe import MIXERS, Every, Machine, Recipe
 from ttt_lm.results import Results
 from ttt_lm.training import Training
 from ttt_torch.models import TTTConfig, TTTForCausalLM
-from tttcore import InvalidInput
 
 TINY = {"width": 32, "layers": 2, "heads": 2, "context": 32, "batch": 2}
 OPTIONS = [word for name, value in TINY.items() for word in (f"--{name}", str(value))]
@@ -194,7 +193,7 @@ def test_a_prompt_that_the_model_cannot_read(text, tmp_path):
 
 
 def test_a_full_disk_leaves_the_older_checkpoint(text, tmp_path, monkeypatch):
-    first = training(tmp_path, text, steps=8)
+    first = training(tmp_path, text)
 
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -203,10 +202,20 @@ def test_a_full_disk_leaves_the_older_checkpoint(text, tmp_path, monkeypatch):
         if step == 4:
             monkeypatch.setattr(checkpoint, "save_file", full)
 
-    with pytest.raises((OSError, InvalidInput), match="No space left"):
+    with pytest.raises(OSError, match=r"no room for .*step-0000008: got a full disk after"):
         first.train(fill)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000004"]
     monkeypatch.undo()
-    again = training(tmp_path, text, steps=8)
+    again = training(tmp_path, text)
     again.train(lambda step, values: None)
     assert again.progress.step == 8
+
+
+def test_a_full_disk_is_said_in_a_line(text, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    done = call("train", "--out", tmp_path / "run", "--text", text, "--steps", 2, *OPTIONS, *EVERY)
+    assert done.exit_code == 1, done.output
+    assert re.search(r"no room for .*step-0000002: got .* Fix: free that much .* go on from it with --resume", done.output)

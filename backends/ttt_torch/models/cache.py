@@ -14,9 +14,10 @@ from tttcore.tree import tree_map
 
 from ..decoder import LayerDecoder
 from ..layer import TTTLayer
+from ..rows import StateRows
 
 
-class TTTCache(Cache):
+class TTTCache(StateRows, Cache):
     """The memory of each block and the columns read so far, padding included, as ``past_key_values``.
 
     Calls replace ``memories`` and never write into their tensors, so ``copy.copy(cache)`` is a place to come back to. Token by token the cache holds
@@ -79,24 +80,6 @@ class TTTCache(Cache):
     def reset(self) -> None:
         """Back to before the first token."""
         self._held, self._within_a_token, self.tokens = (), False, 0
-
-    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
-        """Row b becomes row beam_idx[b]."""
-        self.batch_select_indices(beam_idx)
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """The rows at ``indices``, in their order."""
-        self._each(lambda x: x.index_select(0, indices.to(x.device)))
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        """Each row ``repeats`` times."""
-        self._each(lambda x: x.repeat_interleave(repeats, 0))
-
-    def crop(self, tokens_to_remove: int) -> None:
-        """Nothing for 0; tokens that were read cannot be taken back."""
-        if tokens_to_remove:
-            fix = "keep copy.copy(cache) from before these tokens"
-            raise InvalidInput("tokens_to_remove", got=tokens_to_remove, expected="0: a state forgets no single token", fix=fix)
 
     def _check_whole(self) -> None:
         if self._within_a_token:

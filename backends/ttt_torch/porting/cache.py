@@ -11,8 +11,10 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 from tttcore import InvalidInput, State
 from tttcore.tree import tree_map
 
+from ..rows import StateRows
 
-class TTTCacheLayer(CacheLayerMixin):
+
+class TTTCacheLayer(StateRows, CacheLayerMixin):
     """The state after the last token (None before the first) and the columns read, padding included; its size does not grow with them.
 
     A call replaces ``state`` and writes into none of its tensors, so a copy of the cache is a place to come back to.
@@ -58,24 +60,6 @@ class TTTCacheLayer(CacheLayerMixin):
     def reset(self) -> None:
         """Back to before the first token."""
         self.state, self.columns = None, 0
-
-    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
-        """Row b becomes row beam_idx[b]."""
-        self.batch_select_indices(beam_idx)
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """The rows at ``indices``, in their order."""
-        self._each(lambda x: x[indices.to(x.device)])
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        """Each row ``repeats`` times."""
-        self._each(lambda x: x.repeat_interleave(repeats, 0))
-
-    def crop(self, tokens_to_remove: int) -> None:
-        """Nothing for 0; tokens that were read cannot be taken back."""
-        if tokens_to_remove:
-            fix = "keep copy.deepcopy(cache) from before these tokens"
-            raise InvalidInput("tokens_to_remove", got=tokens_to_remove, expected="0: a state forgets no single token", fix=fix)
 
     def offload(self) -> None:
         """Nothing: a state stays on its device, it is small."""
