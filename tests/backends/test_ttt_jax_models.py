@@ -279,14 +279,13 @@ def test_a_folder_is_read_whole_or_not_at_all(tmp_path):
         with pytest.raises(InvalidInput, match="^" + re.escape(says)):
             read()
     save_file(tensors | {"model.norm.weight": np.ones(9)}, file, {"format": "pt"})
-    with pytest.raises(InvalidInput, match=re.escape("1 of other shapes: model.norm.weight (9,) instead of (16,)")):
-        TTTForCausalLM.from_pretrained(tmp_path)
-    with pytest.raises(RuntimeError, match="mismatch"):  # by transformers itself
-        ttt_torch.models.TTTForCausalLM.from_pretrained(tmp_path)
+    for read in both(tmp_path):
+        with pytest.raises(InvalidInput, match=re.escape("1 of other shapes: model.norm.weight (9,) instead of (16,)")):
+            read()
     model_of().save_pretrained(tmp_path)
     file.write_bytes(file.read_bytes()[:-1])
     for read in both(tmp_path):
-        with pytest.raises(InvalidInput, match=r"expected (a file|files) of safetensors\. Fix: copy (it|them) anew"):
+        with pytest.raises(InvalidInput, match=r"expected a (file of safetensors|safetensors file)\. Fix: copy it a"):
             read()
     file.unlink()
     with pytest.raises(InvalidInput, match=r"model.safetensors: got FileNotFoundError.* expected a file of safetensors"):

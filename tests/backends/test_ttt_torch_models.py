@@ -357,7 +357,7 @@ def test_without_transformers_the_error_says_what_to_install():
 def test_the_page_runs(tmp_path):
     text = (Path(__file__).parents[2] / "docs/models.md").read_text(encoding="utf-8")
     blocks = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "jax" not in block]
-    assert len(blocks) == 3
+    assert len(blocks) == 5
     scope = {"__name__": "models"}
     with torch.enable_grad():
         for block in blocks:

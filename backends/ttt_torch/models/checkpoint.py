@@ -74,9 +74,9 @@ def _check(path: Any, info: Mapping[str, Any], *, strict: bool, shapes: bool, he
         mismatched={name: (tuple(got), tuple(expected)) for name, got, expected in sorted(info["mismatched_keys"])} if shapes else {},
     )
     try:
-        report.check()
+        report.check(f"tensors of {path}")
     except InvalidInput as error:
-        error.add_note(f"The checkpoint is {path}; strict=False takes what fits and draws the rest anew.")
+        error.add_note("strict=False takes what fits and draws the rest anew.")
         raise
 
 

@@ -75,7 +75,7 @@ def test_usage(folder, arguments):
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize(("command", "alone"), [("bench", True), ("backends", False)])
+@pytest.mark.parametrize(("command", "alone"), [("bench", True), ("conform", False)])
 def test_what_is_timed_runs_as_users_run_it(monkeypatch, command, alone):
     for name in ("OMP_NUM_THREADS", "JAX_DISABLE_MOST_OPTIMIZATIONS"):
         monkeypatch.delenv(name, raising=False)
