@@ -7,6 +7,8 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from tttcore.files import whole
+
 FILE = "metrics.jsonl"
 
 
@@ -16,9 +18,8 @@ class Metrics:
     def __init__(self, run: Path, step: int) -> None:
         self.path = run / FILE
         kept = [row for row in read(run) if row["step"] <= step]
-        fresh = self.path.with_suffix(".new")
-        fresh.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        fresh.replace(self.path)
+        with whole(self.path) as path:
+            path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, **values: float) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from ttt_torch import TTTLayer
 from tttcore import InvalidInput
+from tttcore.files import whole
 
 from . import metrics
 from .inner_loss import inner_losses
@@ -45,10 +46,11 @@ class Results:
             return cls(Recipe.read(run / RECIPE), json.loads((run / RESULTS).read_text("utf-8")), metrics.read(run), curves["by_position"], inner)
 
     def write(self, run: Path) -> None:
-        """Both files."""
-        with (run / CURVES).open("wb") as file:
+        """Both files, the one that says that the run has ended last."""
+        with whole(run / CURVES) as path, path.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, by_position=self.by_position, **({} if self.inner is None else {"inner": self.inner}))
-        (run / RESULTS).write_text(json.dumps(self.numbers, indent=1) + "\n", encoding="utf-8")
+        with whole(run / RESULTS) as path:
+            path.write_text(json.dumps(self.numbers, indent=1) + "\n", encoding="utf-8")
 
     @property
     def name(self) -> str:

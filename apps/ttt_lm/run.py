@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers.utils import logging
 
 from tttcore import InvalidInput
+from tttcore.files import whole
 
 from . import plots
 from .corpus import Corpus
@@ -33,7 +34,8 @@ def run(out: Path, recipe: Recipe, text: Sequence[Path], machine: Machine, every
     training = Training(out, recipe, corpus, machine, every)
     if not resume:
         out.mkdir(parents=True, exist_ok=True)
-        (out / RECIPE).write_text(recipe.to_json(), encoding="utf-8")
+        with whole(out / RECIPE) as path:
+            path.write_text(recipe.to_json(), encoding="utf-8")
     entropy = corpus.unigram_entropy()
     console.print(
         f"{recipe.mixer}: {parameters(training.model):,} parameters, {recipe.layers} blocks of {recipe.width} channels\n"
