@@ -83,3 +83,12 @@ def test_what_is_timed_runs_as_users_run_it(monkeypatch, command, alone):
     with pytest.raises(SystemExit):
         main.main()
     assert ("OMP_NUM_THREADS" not in main.os.environ) == alone
+
+
+@pytest.mark.parametrize(("command", "alone"), [("bench", True), ("train", False)])
+def test_threads_that_wait_for_others_sleep(monkeypatch, command, alone):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setattr(sys, "argv", ["ttt", command, "--help"])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert ("GOMP_SPINCOUNT" not in main.os.environ) == alone
