@@ -21,8 +21,8 @@ def main() -> None:
         # And they are compiled by the hundred, run once or twice each.
         os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     if sys.argv[1:2] == ["train"]:
-        # OpenMP's threads spin while they wait. Where another program has the core that a thread waits for, steps of many small operations take twenty
-        # times as long: 4.6 instead of 0.25 s on two cores. After so many turns they sleep, which costs nothing where nobody else is.
+        # OpenMP's threads spin while they wait. Where another program has the core that a thread waits for, a step of many small operations takes
+        # twenty times as long: 4.6 instead of 0.25 s on two cores. After so many turns they sleep, which costs nothing where nobody else is.
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     from .cli import app
 
