@@ -10,7 +10,6 @@ from .backend import BackendInfo as BackendInfo
 from .backend import Supports as Supports
 from .backend import backends as backends
 from .backend import get_backend as get_backend
-from .bidirectional import read_whole as read_whole
 from .complex_step import directional_derivative as directional_derivative
 from .complex_step import inner_derivative as inner_derivative
 from .complex_step import layer_derivative as layer_derivative

@@ -74,7 +74,7 @@ def inner_loop(
     else:
         length = arange(q.shape[0], q) * 0 + q.shape[1] if rows is None else rows.length
         grid = Grid.of(spec.mini_batch_size, q.shape[1], length, start.phase, aligned=state is None)
-        if form == "dual" and block_size is not None and grid.steps > 2:
+        if form == "dual" and spec.read_out == "causal" and block_size is not None and grid.steps > 2:
             y, end = _by_block(spec, params, (q, k, v, lr), grid, start, scan, block_size)
         else:
             y, end = _by_mini_batch(spec, params, (q, k, v, lr), grid, start, form, scan)
@@ -85,18 +85,23 @@ def inner_loop(
 def _by_mini_batch(
     spec: LayerSpec, params: Mapping[str, Array], inputs: tuple[Array, ...], grid: Grid, start: State, form: str, scan: Scan
 ) -> tuple[Array, State]:
-    """The scan over mini-batches. The weights step where a mini-batch is complete; where it is not, S stays for the next call."""
+    """The scan over mini-batches. The weights step where a mini-batch is complete; where it is not, S stays for the next call.
+
+    The readers' factors are s_i of their place, or in a whole read-out that of the last token that their row has in the mini-batch.
+    """
+    xp = namespace(inputs[0])
     scale = spec.update_rule.scale(spec, params)
     mini_batch = _MINI_BATCH[form]
+    factors = () if spec.read_out == "causal" else (xp.reshape(xp.take(scale, xp.reshape(grid.last, (-1,)), axis=0), (*grid.last.shape, 1, 1)),)
 
     def body(carry: Any, xs: Any) -> tuple[Any, Array]:
         weights, grads = carry
-        *tokens, done = xs
-        y, total = mini_batch(spec, params, scale, weights, grads, *tokens)
+        q, k, v, lr, done, *last = xs
+        y, total = mini_batch(spec, params, last[0] if last else scale, weights, grads, q, k, v, lr)
         stepped = {name: choose(done, weight - scale[-1] * total[name], weight) for name, weight in weights.items()}
         return (stepped, {name: where_valid(~done, rest) for name, rest in total.items()}), y
 
-    (weights, grads), y = scan(step_by_step(body), (start.weights, start.grads), (*(grid.place(x) for x in inputs), grid.done))
+    (weights, grads), y = scan(step_by_step(body), (start.weights, start.grads), (*(grid.place(x) for x in inputs), grid.done, *factors))
     return grid.collect(y, inputs[0].shape[1]), State(weights, grads, grid.end_phase)
 
 

@@ -14,7 +14,7 @@ from .errors import InvalidInput
 from .inner_model import ACTIVATIONS, INNER_MODELS, Hidden, Stack
 from .keywords import explain_keywords
 from .loss import LOSSES, Loss
-from .update import UPDATES, Update
+from .update import READ_OUTS, UPDATES, Update
 from .views import VIEWS, Views
 
 SPEC_VERSION = "1.0"
@@ -28,7 +28,8 @@ class LayerSpec:
     - inner model: ``inner``, "linear", "mlp" or a ``Stack``; ``eps`` is ε of every LayerNorm;
     - loss: ``loss``, "squared_error", "inner_product" or a ``Loss``;
     - views: ``share_qk`` (with causal convolutions of ``conv_width`` taps), ``rope_theta`` (None: no RoPE), ``gate``; ``views`` replaces them all;
-    - update: ``mini_batch_size`` K and ``base_lr`` η₀ (None: the inner model's default, 1.0 for linear and 0.1 for others); ``update`` replaces it.
+    - update: ``mini_batch_size`` K and ``base_lr`` η₀ (None: the inner model's default, 1.0 for linear and 0.1 for others); ``update`` replaces it;
+      ``read_out``: "causal", a token reads what was written up to it, or "whole", all tokens of a mini-batch write before any of them reads.
 
     Raises ``InvalidInput`` for a value out of range, ``UnknownKeyword`` for a name that is not here.
     """
@@ -46,6 +47,7 @@ class LayerSpec:
     eps: float = 1e-6
     views: str | Views = "projections"
     update: str | Update = "mini_batch"
+    read_out: str = "causal"
 
     def __post_init__(self) -> None:
         """Check every field and store it in its one canonical form, so that equal specs are equal values."""
@@ -53,6 +55,8 @@ class LayerSpec:
             self._store(name, _at_least_one(name, getattr(self, name)))
         for name, registry in _AXES.items():
             self._store(name, _canonical(name, getattr(self, name), registry))
+        if self.read_out not in READ_OUTS:
+            raise InvalidInput("read_out", got=repr(self.read_out), expected=f"one of {list(READ_OUTS)}", fix="use one of these")
         for name in ("share_qk", "gate"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidInput(name, got=repr(getattr(self, name)), expected="True or False", fix=f"pass {name}=bool(…)")
@@ -107,8 +111,13 @@ class LayerSpec:
         return self.inner_shapes() | self.update_rule.layer_shapes(self) | self.views_rule.param_shapes(self)
 
     def to_json(self) -> str:
-        """The spec as JSON, with ``spec_version``. An axis given as an object must stand in its registry (``INNER_MODELS`` excepted)."""
+        """The spec as JSON, with ``spec_version``. An axis given as an object must stand in its registry (``INNER_MODELS`` excepted).
+
+        A causal read-out is not written: of such a spec, JSON says what it said before there was another.
+        """
         fields: dict[str, object] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self.read_out == "causal":
+            del fields["read_out"]
         if isinstance(self.inner, Stack):
             fields["inner"] = dataclasses.asdict(self.inner)
         for axis in ("loss", "views", "update"):

@@ -11,6 +11,9 @@ from .arrays import Array, arange, cast, compute_dtype, real, relu, sigmoid
 if TYPE_CHECKING:
     from .spec import LayerSpec
 
+READ_OUTS = ("causal", "whole")
+"""What a token reads of its mini-batch: what it and the tokens before it wrote, or what all of them did."""
+
 
 class Update(Protocol):
     """Where the step sizes η_ij = scale_i · ℓ_j of a mini-batch come from."""
@@ -34,7 +37,7 @@ class Update(Protocol):
 
 @dataclass(frozen=True)
 class MiniBatch:
-    """η_ij = (η₀/D) · a_i · ℓ_j for token i that reads and token j ≤ i that writes, both within one mini-batch of K tokens.
+    """η_ij = (η₀/D) · a_i · ℓ_j for token i that reads and token j that writes, both within one mini-batch of K tokens: j ≤ i in a causal read-out.
 
     a_i = max(0, 1/(i+1) + δ_i) with δ (``token_lr_offset``) learned; ℓ_j = sigmoid(x_j θ + c) per head, with θ (``lr_weight``) and
     c (``lr_bias``) learned. Gradients of all K tokens are taken at the weights that the mini-batch starts from.

@@ -24,8 +24,7 @@ def call(spec: object, form: str, arrays: Mapping[str, Array], array_type: type)
     """The spec is one, the form exists, and the main arrays are floating-point arrays of this backend, of one dtype."""
     if not isinstance(spec, LayerSpec):
         raise InvalidInput("spec", got=type(spec).__name__, expected="a tttcore.LayerSpec", fix="build one: LayerSpec(width=…, heads=…)")
-    if form not in FORMS:
-        raise InvalidInput("form", got=repr(form), expected=f"one of {list(FORMS)}", fix="pass one of these")
+    form_of(spec, form)
     first = next(iter(arrays))
     for name, x in arrays.items():
         if not isinstance(x, array_type):
@@ -35,6 +34,15 @@ def call(spec: object, form: str, arrays: Mapping[str, Array], array_type: type)
         if x.dtype != arrays[first].dtype:
             fix = f"cast {name} to {first}'s dtype"
             raise InvalidInput(f"dtype of {name}", got=x.dtype, expected=f"{arrays[first].dtype}, as {first}", fix=fix)
+
+
+def form_of(spec: LayerSpec, form: str) -> None:
+    """The form exists, and there is one for the spec's read-out: in a whole one a token cannot be read before those after it."""
+    if form not in FORMS:
+        raise InvalidInput("form", got=repr(form), expected=f"one of {list(FORMS)}", fix="pass one of these")
+    if form == "decode" and spec.read_out == "whole":
+        expected = "'primal' or 'dual' with read_out='whole': a token reads what later ones write"
+        raise InvalidInput("form", got="'decode'", expected=expected, fix="pass whole mini-batches in another form, or choose read_out='causal'")
 
 
 def params(given: object, shapes: Mapping[str, tuple[int, ...]], known: Mapping[str, tuple[int, ...]]) -> None:
@@ -122,6 +130,10 @@ def state(spec: LayerSpec, given: object, rows: int, conv: bool, concrete: Concr
         if concrete(given.phase) and not _all((given.phase >= 0) & (given.phase < spec.mini_batch_size)):
             expected = f"0 … K − 1 = {spec.mini_batch_size - 1}"
             raise InvalidInput(f"{what}.phase", got=[int(p) for p in given.phase], expected=expected, fix="pass a state made with this spec")
+        if spec.read_out == "whole" and what == "state" and concrete(given.phase) and not _all(given.phase == 0):
+            expected = "0: with read_out='whole' a call begins where a mini-batch does"
+            fix = f"cut sequences after multiples of K = {spec.mini_batch_size} tokens"
+            raise InvalidInput(f"{what}.phase", got=[int(p) for p in given.phase], expected=expected, fix=fix)
     if conv != (given.conv is not None):
         got, expected = ("conv" if given.conv is not None else "no conv"), ("conv" if conv else "no conv")
         raise InvalidInput(f"{what}.conv", got=got, expected=expected, fix="pass a state made with this spec, by the same call")

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ttt_torch import TTTLayer
 from tttcore import LayerSpec, get_backend
-from tttcore.forms import maps
+from tttcore.forms import apply
 
 
 class InnerLosses(NamedTuple):
@@ -33,16 +33,9 @@ def inner_losses(layer: TTTLayer, x: torch.Tensor) -> InnerLosses:
     x = functional.pad(x.float(), (0, 0, 0, -tokens % spec.mini_batch_size))
     _, k, v, _ = spec.views_rule.project(spec, params, x, torch.arange(x.shape[1], device=x.device)[None], None, None)
     lr = spec.update_rule.gate(spec, params, x)
-    read = _read_twice(spec, {name: params[name] for name in spec.inner_shapes()}, k, v, lr)
-    predictions = (_predict(spec, params, k), *read)
+    initial = apply(spec, params, params, k.transpose(1, 2)).transpose(1, 2)
+    predictions = (initial, *_read_twice(spec, {name: params[name] for name in spec.inner_shapes()}, k, v, lr))
     return InnerLosses(*(spec.loss_function(y, v).mean((0, 2))[:tokens].cpu().numpy() for y in predictions))
-
-
-def _predict(spec: LayerSpec, params: dict[str, torch.Tensor], k: torch.Tensor) -> torch.Tensor:
-    """f(k; W_0) ``[B, T, H, D]``."""
-    keys = k.transpose(1, 2)
-    z = spec.inner_model.forward(keys, maps(spec, params)[0]).outputs[-1]
-    return spec.inner_model.output(params, keys, z, spec.eps).transpose(1, 2)
 
 
 def _read_twice(spec: LayerSpec, params: dict[str, torch.Tensor], k: torch.Tensor, v: torch.Tensor, lr: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -15,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from tttcore import Backend, LayerSpec, State
+from tttcore import Backend, LayerSpec, State, Supports
 from tttcore.arrays import compute_dtype
 from tttcore.inner_loop import inner_loop, usual_block_size
 from tttcore.layer import Inner, layer_around
 from tttcore.sequence import longest_sequence
 from tttcore.tree import leaves
+from tttcore.update import READ_OUTS
 
 from .heads import fits, loop_by_heads
 from .scan import remat_scan
@@ -158,4 +159,13 @@ def vjp(function: Callable[..., list[jax.Array]], primals: list[jax.Array], cota
         return list(pull_back([jnp.asarray(y_bar, y.dtype) for y, y_bar in zip(outputs, cotangents, strict=True)]))
 
 
-BACKEND = Backend("jax", inner, array_type=jax.Array, from_numpy=from_numpy, concrete=concrete, vjp_function=vjp, layer_function=layer)
+BACKEND = Backend(
+    "jax",
+    inner,
+    Supports(read_out=READ_OUTS),
+    array_type=jax.Array,
+    from_numpy=from_numpy,
+    concrete=concrete,
+    vjp_function=vjp,
+    layer_function=layer,
+)

@@ -19,14 +19,18 @@ LARGEST = 2**14
 
 
 def fits(spec: LayerSpec) -> bool:
-    """Whether there is a kernel for the layer: tiles are powers of two, 16 at the least to be multiplied, and a gated function would cut them."""
+    """Whether there is a kernel for the layer: tiles are powers of two, 16 at the least to be multiplied, and a gated function would cut them.
+
+    A kernel reads causally, as the blocks do whose steps it is traced from.
+    """
     model = spec.inner_model
     shapes = model.weight_shapes(1, spec.head_dim)
     sizes = {spec.mini_batch_size, *(size for name, shape in shapes.items() if name.startswith("W") for size in shape[1:])}
     weights = 4 * sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("W"))
     tiles = all(size >= 16 and size & (size - 1) == 0 for size in sizes)
     plain = all(activation.columns == 1 for activation in model.activations)
-    return tiles and plain and weights <= LARGEST and find_spec("jax.experimental.pallas.triton") is not None  # deprecated since JAX 0.11.2
+    there = find_spec("jax.experimental.pallas.triton") is not None  # deprecated since JAX 0.11.2
+    return spec.read_out == "causal" and tiles and plain and weights <= LARGEST and there
 
 
 def loop_by_heads(

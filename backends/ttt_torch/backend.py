@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingModuleSource]
 
-from tttcore import Backend, LayerSpec, State
+from tttcore import Backend, LayerSpec, State, Supports
 from tttcore.arrays import NAMESPACES
 from tttcore.inner_loop import inner_loop, usual_block_size
 from tttcore.sequence import longest_sequence
 from tttcore.tree import leaves
+from tttcore.update import READ_OUTS
 
 from .decoder import Decoder
 from .scan import checkpointed_scan, grouped_scan
@@ -88,6 +89,7 @@ def vjp(function: Callable[..., list[torch.Tensor]], primals: list[torch.Tensor]
 BACKEND = Backend(
     "torch",
     inner,
+    Supports(read_out=READ_OUTS),
     array_type=torch.Tensor,
     from_numpy=from_numpy,
     to_numpy=to_numpy,

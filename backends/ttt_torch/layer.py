@@ -64,7 +64,11 @@ class TTTLayer(nn.Module):
         return autocasted(run, dict(self.named_parameters(recurse=False)), x)
 
     def decoder(self, state: State) -> LayerDecoder | None:
-        """A decoder from this state on, for tokens without gradients; None where the kernel has none. Raises ``InvalidInput`` for another's state."""
+        """A decoder from this state on, for tokens without gradients; None where the kernel has none.
+
+        Raises ``InvalidInput`` for another's state, and where the spec's read-out is whole.
+        """
+        validate.form_of(self.spec, "decode")
         make = self._backend.decoder_function
         if make is None:
             return None

@@ -25,6 +25,7 @@ def check_spec(spec: LayerSpec) -> None:
         ("loss", spec.loss, spec.loss == "squared_error", "'squared_error'"),
         ("mini_batch_size", spec.mini_batch_size, spec.mini_batch_size in SIZES, f"one of {SIZES}"),
         ("head_dim", spec.head_dim, spec.head_dim in WIDTHS, f"one of {WIDTHS}"),
+        ("read_out", spec.read_out, spec.read_out == "causal", "'causal'"),
     )
     for field, got, claimed, expected in asked:
         if not claimed:

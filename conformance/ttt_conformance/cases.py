@@ -59,10 +59,15 @@ class Case:
         return self.shape == SHAPES[self.subject][0] and self.length == self.shape.whole
 
     @property
+    def read_out(self) -> str:
+        """The spec's."""
+        return "whole" if self.subject == "whole" else "causal"
+
+    @property
     def spec(self) -> LayerSpec:
         """The layer's spec."""
         shape = self.shape
-        options: dict[str, Any] = {"base_lr": 1.0} | VARIANTS[shape.variant]
+        options: dict[str, Any] = {"base_lr": 1.0, "read_out": self.read_out} | VARIANTS[shape.variant]
         return LayerSpec(
             width=shape.heads * shape.head_dim, heads=shape.heads, inner=INNER_MODELS[self.inner], mini_batch_size=shape.mini_batch, **options
         )
@@ -84,7 +89,7 @@ class Case:
         if self.flavour == "offset" and last in params:
             params[last] = params[last] + 1e3
         dtype, wide = dtypes_of(self.dtype)
-        if self.subject == "inner":
+        if self.subject != "layer":
             shape = (batch, self.length, spec.heads, spec.head_dim)
             q, k, v = (_flavoured(rng.normal(size=shape), self.flavour, wide) for _ in range(3))
             inputs = (q, k, v, rng.uniform(-0.25, 1.5, shape[:3]))
@@ -141,7 +146,7 @@ def families(setting: Setting) -> st.SearchStrategy[Case]:
     if setting.inner == "linear" and setting.dtype == widest(setting.supports):
         others += map(_whole, further)
         size = first.mini_batch
-        others += [(first, length) for length in (0, 1, size - 1, size, size + 1)] if setting.subject == "inner" else []
+        others += [(first, length) for length in (0, 1, size - 1, size, size + 1)] if setting.subject != "layer" else []
     return cases(setting).map(lambda case: replace(case, others=tuple(others)))
 
 

@@ -12,7 +12,7 @@ from .laws import LAWS, Law, Scope
 from .laws.law import WIDEST
 from .shapes import widest
 
-NOT_QUICK = (("layer", "mlp"), ("inner", "deep"), ("inner", "swiglu"))
+NOT_QUICK = (("layer", "mlp"), ("whole", "mlp"), ("inner", "deep"), ("inner", "swiglu"))
 """Subjects and inner models that the quick effort leaves out: each would be another program to a compiler."""
 
 

@@ -87,6 +87,8 @@ def _outside(cell: Cell) -> str:
         return f"backend {cell.backend.name!r} has no gradients"
     if cell.dtype == "bfloat16" and cell.backend.array_type is np.ndarray:
         return f"backend {cell.backend.name!r} is called with NumPy arrays, and NumPy has no bfloat16"
+    if cell.subject == "whole" and "whole" not in cell.backend.supports.read_out:
+        return f"backend {cell.backend.name!r} does not support read_out: got 'whole'; expected one of {list(cell.backend.supports.read_out)}"
     claimed = cell.backend.supports.dtypes
     if claimed is not None and cell.dtype not in claimed:
         return f"backend {cell.backend.name!r} does not support dtype: got {cell.dtype!r}; expected one of {list(claimed)}"

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from tttcore import Supports
 
-SUBJECTS = ("inner", "layer")
-"""The inner loop on random q, k, v, ℓ; the layer on real input, the text of the standard library as bytes, embedded."""
+SUBJECTS = ("inner", "layer", "whole")
+"""The inner loop on random q, k, v, ℓ; the layer on real input, the text of the standard library as bytes, embedded; the inner loop with the whole
+read-out."""
 
 
 class Shape(NamedTuple):
@@ -39,8 +40,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Fields of the spec other than the sizes; η₀ is 1 and the rest the defaults unless told."""
 
+_INNER = (Shape(2, 2, 4, 4), Shape(3, 3, 6, 3, "constants"), Shape(2, 1, 4, 1))
 SHAPES = {
-    "inner": (Shape(2, 2, 4, 4), Shape(3, 3, 6, 3, "constants"), Shape(2, 1, 4, 1)),
+    "inner": _INNER,
+    "whole": _INNER,
     "layer": (Shape(2, 2, 8, 16, "rich"), Shape(3, 2, 6, 3, "plain"), Shape(1, 3, 5, 4, "odd")),
 }
 """By subject; most laws use the first."""

@@ -92,7 +92,7 @@ def test_kernels_are_for_narrow_tokens_on_gpus_and_sizes_that_tiles_have(monkeyp
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert loop(spec, "dual", narrow=True) is loop_by_heads
     assert loop_by_heads not in (loop(spec, "dual", narrow=False), loop(spec, "primal", narrow=True))
-    changes = [{"mini_batch_size": 8}, {"mini_batch_size": 24}, {"width": 96}, {"inner": "mlp"}]
+    changes = [{"mini_batch_size": 8}, {"mini_batch_size": 24}, {"width": 96}, {"inner": "mlp"}, {"read_out": "whole"}]
     assert not any(fits(dataclasses.replace(spec, **change)) for change in changes)
     assert not fits(dataclasses.replace(spec, inner=tttcore.Stack((tttcore.Hidden(4, "swiglu"),))))
     assert fits(dataclasses.replace(spec, inner="mlp", width=32))

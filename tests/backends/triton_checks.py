@@ -231,6 +231,7 @@ def spec(**changes):
         ("loss", {"loss": "inner_product"}, "float32", "dual"),
         ("mini_batch_size", {"mini_batch_size": 65}, "float32", "dual"),
         ("head_dim", {"width": 260}, "float32", "dual"),
+        ("read_out", {"read_out": "whole"}, "float32", "dual"),
         ("dtype", {}, "float64", "dual"),
         ("form", {}, "float32", "primal"),
     ],

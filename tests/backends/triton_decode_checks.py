@@ -157,6 +157,7 @@ def test_replays_of_a_graph_move_the_decoder_on(model):
         ("loss", {"loss": "inner_product"}),
         ("mini_batch_size", {"mini_batch_size": 65}),
         ("head_dim", {"width": 260}),
+        ("read_out", {"read_out": "whole"}),
     ],
 )
 def test_what_no_kernel_computes_is_refused(field, changes):

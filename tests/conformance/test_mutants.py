@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ttt_conformance import mutants
-from ttt_conformance.laws import LAWS, expected, gradients, numbers, positions, sequence, steps, theorems
+from ttt_conformance.laws import LAWS, expected, gradients, numbers, positions, sequence, steps, symmetry, theorems
 from ttt_conformance.matrix import EFFORTS, cells
 from ttt_conformance.mutants import MUTANTS, OF_BACKENDS
 from ttt_conformance.report.results import BROKEN
@@ -18,7 +18,7 @@ DOCS = Path(__file__).parents[2]
 DEFAULT = EFFORTS["default"]
 CACHES = [
     function
-    for module in (expected, gradients, numbers, positions, sequence, steps, theorems)
+    for module in (expected, gradients, numbers, positions, sequence, steps, symmetry, theorems)
     for function in vars(module).values()
     if hasattr(function, "cache_clear")
 ]

@@ -20,7 +20,7 @@ NAMES = {
     tttcore: {
         "SPEC_VERSION", "Backend", "BackendInfo", "BackendUnavailable", "Hidden", "InvalidAnswer", "InvalidInput", "LayerSpec", "ModelSpec",
         "Stack", "State", "Supports", "UnknownKeyword", "Unsupported", "backends", "directional_derivative", "get_backend", "init",
-        "inner_derivative", "inner_loop", "inner_params", "layer_around", "layer_derivative", "read_whole", "upstream",
+        "inner_derivative", "inner_loop", "inner_params", "layer_around", "layer_derivative", "upstream",
     },
     ttt_torch: {"BACKEND", "TTTLayer", "port"},
     ttt_conformance: {"LAWS", "Failure", "Law", "Report", "Result", "conform"},
@@ -44,7 +44,6 @@ FUNCTIONS = {
     "directional_derivative": "(function, at, along)",
     "layer_derivative": "(spec, params, x, params_dot, x_dot, *, state=None, state_dot=None, form='dual', mask=None, positions=None)",
     "inner_derivative": "(spec, primals, tangents, *, state=None, state_dot=None, form='dual', mask=None, cu_seqlens=None)",
-    "read_whole": "(spec, params, q, k, v, lr, mask=None)",
     "layer_around": "(inner, spec, params, x, *, state=None, form='dual', mask=None, positions=None)",
 }
 
@@ -52,10 +51,11 @@ FIELDS = {
     LayerSpec: {
         "width": None, "heads": None, "inner": "linear", "loss": "squared_error", "mini_batch_size": 16, "base_lr": None, "share_qk": False,
         "conv_width": 4, "gate": False, "rope_theta": 10000.0, "eps": 1e-6, "views": "projections", "update": "mini_batch",
+        "read_out": "causal",
     },
     Supports: {
         "forms": ("primal", "dual", "decode"), "inner": None, "loss": None, "dtypes": None, "mini_batch_sizes": None, "head_dims": None,
-        "state": True, "mask": True, "cu_seqlens": True,
+        "state": True, "mask": True, "cu_seqlens": True, "read_out": ("causal",),
     },
     ModelSpec: {
         "vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5504, "num_hidden_layers": 24, "num_attention_heads": 32, "hidden_act": "silu",

@@ -39,6 +39,7 @@ def specs(draw):
         gate=draw(st.booleans()),
         rope_theta=draw(st.none() | positive) if head_dim % 2 == 0 else None,
         eps=draw(positive),
+        read_out=draw(st.sampled_from(["causal", "whole"])),
     )
 
 

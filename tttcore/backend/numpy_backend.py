@@ -9,6 +9,7 @@ from ..inner_loop import inner_loop
 from ..sequence import longest_sequence
 from ..spec import LayerSpec
 from ..state import State
+from ..update import READ_OUTS
 from .backend import Backend
 from .supports import Supports
 
@@ -31,4 +32,4 @@ def inner(
     return inner_loop(spec, params, q, k, v, lr, state=state, form=form, mask=mask, cu_seqlens=cu_seqlens, longest=longest)
 
 
-BACKEND = Backend("numpy", inner, Supports(dtypes=("float16", "float32", "float64", "complex64", "complex128")))
+BACKEND = Backend("numpy", inner, Supports(dtypes=("float16", "float32", "float64", "complex64", "complex128"), read_out=READ_OUTS))

@@ -17,7 +17,8 @@ class Supports:
     """The claims of a backend; None claims everything on that axis.
 
     ``inner`` and ``loss``: registered names; ``dtypes``: names such as "float32"; ``mini_batch_sizes`` K and ``head_dims`` D: a tuple or a
-    range; ``state``: whether one can be given, and is returned; gradients are claimed by a backend's ``vjp_function``.
+    range; ``read_out``: names, causal alone unless told; ``state``: whether one can be given, and is returned; gradients are claimed by a backend's
+    ``vjp_function``.
     """
 
     forms: tuple[str, ...] = FORMS
@@ -29,6 +30,7 @@ class Supports:
     state: bool = True
     mask: bool = True
     cu_seqlens: bool = True
+    read_out: tuple[str, ...] = ("causal",)
 
     def check(self, backend: str, spec: LayerSpec, x: Array, *, form: str, state: State | None, mask: Array | None, cu_seqlens: Array | None) -> None:
         """Raise ``Unsupported``, naming the field, for a call beyond the claims."""
@@ -39,6 +41,7 @@ class Supports:
             ("dtype", str(x.dtype).rpartition(".")[2], self.dtypes),
             ("mini_batch_size", spec.mini_batch_size, self.mini_batch_sizes),
             ("head_dim", spec.head_dim, self.head_dims),
+            ("read_out", spec.read_out, self.read_out),
         ]
         for field, got, claimed in asked:
             if claimed is not None and got not in claimed:

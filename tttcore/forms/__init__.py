@@ -8,6 +8,7 @@ from . import dual as dual
 from . import primal as primal
 from .decode import read as read
 from .decode import token as token
+from .gradients import apply as apply
 from .gradients import gated_sums as gated_sums
 from .gradients import maps as maps
 from .gradients import token_gradients as token_gradients

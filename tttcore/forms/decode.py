@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..arrays import Array, choose, namespace, where_valid
 from ..state import State
-from .gradients import maps, token_gradients
+from .gradients import apply, maps, token_gradients
 
 if TYPE_CHECKING:
     from ..spec import LayerSpec
@@ -29,18 +29,15 @@ def read(
     S' = S + ℓ ∂L/∂W(W), W' = W − s_phase S', y = f(q; W'); step is s_phase, one or ``[B, 1, 1, 1]``; q, k, v, y ``[B, H, D]``, ℓ (lr) ``[B, H]``.
     """
     xp = namespace(q)
-    model = spec.inner_model
     q, k, v = (x[:, :, None, :] for x in (q, k, v))
     summed: dict[str, Array] = {}
     for index, (x, g) in enumerate(token_gradients(spec, params, maps(spec, weights), k, v), start=1):
         written = lr[..., None, None] * g
         summed[f"W{index}"] = grads[f"W{index}"] + xp.matrix_transpose(x) @ written
-        if model.bias:
+        if spec.inner_model.bias:
             summed[f"b{index}"] = grads[f"b{index}"] + written
     stepped = {name: weight - step * summed[name] for name, weight in weights.items()}
-    layers = model.layers(stepped)
-    trace = model.forward(q, lambda index, x: x @ layers[index][0] + layers[index][1])
-    return model.output(params, q, trace.outputs[-1], spec.eps)[:, :, 0, :], stepped, summed
+    return apply(spec, params, stepped, q)[:, :, 0, :], stepped, summed
 
 
 def token(

@@ -44,6 +44,12 @@ def token_gradients(spec: LayerSpec, params: Mapping[str, Array], start: Maps, k
     return list(zip(trace.inputs, gradients, strict=True))
 
 
+def apply(spec: LayerSpec, params: Mapping[str, Array], weights: Mapping[str, Array], q: Array) -> Array:
+    """f(q_i; W), the same weights for all tokens of a row; q and the result ``[B, H, K, D]``."""
+    affine, _ = maps(spec, weights)
+    return spec.inner_model.output(params, q, spec.inner_model.forward(q, affine).outputs[-1], spec.eps)
+
+
 def gated_sums(spec: LayerSpec, rows: Rows, gates: Array, first: int = 1) -> dict[str, Array]:
     """Σ_j gate_j ∂L_j/∂W of every weight, by the names of the state; rows are those of layers ``first``, …, gates ``[B, H, K]``."""
     xp = namespace(gates)

@@ -28,7 +28,8 @@ def mini_batch(
     """y_i = f(q_i; W_i), W_i = W − scale_i (S + Σ_{j≤i} ℓ_j ∂L_j/∂W(W)); returns y and S after the last token.
 
     q, k, v, y ``[B, H, K, D]``; ℓ (lr) ``[B, H, K]``, 0 for a token that does not write; scale ``[K]``; W (weights) and S (grads) as in
-    ``State``. Inclusive: a token reads its own update. Takes K·D·E memory per head.
+    ``State``. Inclusive: a token reads its own update. Takes K·D·E memory per head. In a whole read-out the sum is over all j, and scale
+    ``[B, 1, 1]`` that of each row's last token.
     """
     xp = namespace(q)
     model = spec.inner_model
@@ -39,8 +40,9 @@ def mini_batch(
         gradients = {f"W{index}": x[..., :, None] * written[..., None, :]} | ({f"b{index}": written[..., None, :]} if model.bias else {})
         for name, gradient in gradients.items():
             prefix = grads[name][:, :, None, ...] + xp.cumulative_sum(gradient, axis=2)
-            per_token[name] = weights[name][:, :, None, ...] - scale[:, None, None] * prefix
             after[name] = prefix[:, :, -1, ...]
+            seen = prefix if spec.read_out == "causal" else after[name][:, :, None, ...]
+            per_token[name] = weights[name][:, :, None, ...] - scale[..., None, None] * seen
     layers = model.layers(per_token)
 
     def affine(index: int, x: Array) -> Array:

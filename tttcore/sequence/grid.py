@@ -56,6 +56,14 @@ class Grid(NamedTuple):
         return (self.phase + self.length)[None, :] >= borders[:, None]
 
     @property
+    def last(self) -> Array:
+        """``[N, R]`` int32: the place in mini-batch n of the last token that the row has there; 0 where it has none."""
+        begun = self.size * arange(self.steps, self.length)
+        place = (self.phase + self.length)[None, :] - 1 - begun[:, None]
+        xp = namespace(place)
+        return where_valid(place >= 0, xp.where(place < self.size, place, 0 * place + self.size - 1))
+
+    @property
     def end_phase(self) -> Array:
         """``[R]`` int32: tokens read of the mini-batch that is left open."""
         return (self.phase + self.length) % self.size

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
-from tttcore import LayerSpec, Stack, State, get_backend, read_whole
+from tttcore import LayerSpec, Stack, State, get_backend
 from tttcore.arrays import cast, compute_dtype, where_valid
 from tttcore.initial import draw
 from tttcore.inner_model import ACTIVATIONS, layer_norm
@@ -49,12 +49,12 @@ class TTTAttention(nn.Module):
     So biases, norms of q and k, fused projections, heads shared by several queries and RoPE are the model's. Only where a token stands is another
     number: its place in the mini-batch, as in every TTT layer, so token t has the q and k that ``attention`` gives it at position t mod K. The
     parameters beside those of ``attention`` are a TTT layer's, under the names of ``LayerSpec.param_shapes``; x has C channels, the spec H·D.
-    ``causal``: a token reads what is up to it, else all that there is (``tttcore.read_whole``). ``rotary`` makes the angles of RoPE, if any.
+    The spec's read-out is causal for a decoder, whole for an encoder. ``rotary`` makes the angles of RoPE, if any.
     """
 
-    def __init__(self, attention: Any, rotary: nn.Module | None, spec: LayerSpec, *, causal: bool = True, kernel: str = "torch") -> None:
+    def __init__(self, attention: Any, rotary: nn.Module | None, spec: LayerSpec, *, kernel: str = "torch") -> None:
         super().__init__()
-        self.spec, self.causal, self.kernel = spec, causal, kernel
+        self.spec, self.kernel = spec, kernel
         self._backend = get_backend(kernel)
         self.attention, self.rotary = attention, rotary
         attention.config = copy.copy(attention.config)  # the model's own stays as it is for layers that are not ported
@@ -103,12 +103,13 @@ class TTTAttention(nn.Module):
         """y ``[B, T, C]`` of x (hidden_states) ``[B, T, C]``, and None for the attention weights that there are not.
 
         Of the mask it reads which tokens count; positions are counted here, in tokens that count. The state goes on from ``past_key_values`` and is
-        left there. Raises ``InvalidInput`` for packed sequences, and for a cache that is another model's.
+        left there. Raises ``InvalidInput`` for packed sequences, for a cache that is another model's, and where the read-out is whole for one that
+        ends within a mini-batch.
         """
         x, mask = hidden_states, token_mask(attention_mask, hidden_states)
         refuse_packed(position_ids, mask)
         memory = None
-        if past_key_values is not None and self.causal:
+        if past_key_values is not None:
             cache: Any = getattr(past_key_values, "self_attention_cache", past_key_values)
             memory = TTTCacheLayer.of(cache, self.attention.layer_idx)
         state = None if memory is None else memory.state
@@ -117,9 +118,7 @@ class TTTAttention(nn.Module):
         lr = self.spec.update_rule.gate(self.spec, params, x if mask is None else where_valid(mask, x))  # attention may leave NaN in padding
 
         def inner_loop(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            if not self.causal:
-                return self._output(x, read_whole(self.spec, inner_params, q, k, v, lr, mask))
-            form = "decode" if x.shape[1] == 1 and not torch.is_grad_enabled() else "dual"
+            form = "decode" if x.shape[1] == 1 and self.spec.read_out == "causal" and not torch.is_grad_enabled() else "dual"
             y, end = self._backend.inner(self.spec, inner_params, q, k, v, lr, state=state, form=form, mask=mask)
             if memory is not None:
                 memory.advance(end, x.shape[1])
@@ -128,8 +127,8 @@ class TTTAttention(nn.Module):
         return self._through_attention(x, self._position(x, mask, state), inner_loop), None
 
     def extra_repr(self) -> str:
-        """The spec, the read-out and the kernel."""
-        return f"{self.spec}, causal={self.causal}, kernel={self.kernel!r}"
+        """The spec and the kernel."""
+        return f"{self.spec}, kernel={self.kernel!r}"
 
     def _position(self, x: torch.Tensor, mask: torch.Tensor | None, state: State | None) -> torch.Tensor:
         """The place of each token in its mini-batch, ``[B, T]``; what is masked does not count."""

@@ -18,9 +18,9 @@ from tttcore.keywords import refuse_unknown
 from .architectures import Architecture, architecture_of
 from .attention import extra_shapes
 
-VIEWS = {"width", "heads", "share_qk", "conv_width", "rope_theta", "views"}
+OF_THE_MODEL = {"width", "heads", "share_qk", "conv_width", "rope_theta", "views", "read_out"}
 OPTIONS = ("loss", "mini_batch_size", "base_lr", "gate", "eps", "update")
-"""Fields of ``LayerSpec`` that a port can choose, beside ``inner``; widths, heads and views are the model's."""
+"""Fields of ``LayerSpec`` that a port can choose, beside ``inner``; widths, heads, views and the read-out are the model's."""
 
 Layers = str | slice | Iterable[int]
 """Which layers: "all", "alternate" (every second, the first stays attention), a slice, or indices."""
@@ -43,7 +43,6 @@ class Plan:
 
     architecture: str
     spec: LayerSpec
-    causal: bool
     layers: tuple[int, ...]
     changes: tuple[Change, ...]
     before: int
@@ -55,8 +54,8 @@ class Plan:
 
     def __rich__(self) -> Table:
         """A table for rich's ``print``."""
-        read = "causal" if self.causal else "whole sequence"
-        table = Table(title=f"{self.architecture}: {len(self.layers)} of {len(self.changes)} layers, read-out {read}", show_footer=True)
+        title = f"{self.architecture}: {len(self.layers)} of {len(self.changes)} layers, read-out {self.spec.read_out}"
+        table = Table(title=title, show_footer=True)
         table.add_column("layer", justify="right")
         table.add_column("self-attention", "whole model")
         table.add_column("becomes")
@@ -74,15 +73,16 @@ def plan_of(model: Any, layers: Layers, inner: Any, causal: bool | None, kernel:
     if getattr(model.config, "ttt", None) is not None:
         raise InvalidInput("model", got="a ported model", expected="one with attention in all layers", fix="port the model that this one was made of")
     architecture = architecture_of(model.config.model_type)
-    for name in options.keys() & VIEWS:
-        raise InvalidInput(name, got="a choice of views", expected="the model's own: they are what a port keeps", fix=f"leave {name} out")
+    for name in options.keys() & OF_THE_MODEL:
+        raise InvalidInput(name, got="a choice", expected="the model's own: views and read-out are what a port keeps", fix=f"leave {name} out")
     refuse_unknown("port", options, OPTIONS)
     spec = _spec(model.config, architecture, inner, causal, options)
-    if not architecture.causal(model.config) and kernel != "torch":
-        fix = "leave kernel out: that read-out has no scan"
-        raise InvalidInput("kernel", got=repr(kernel), expected="'torch' for an encoder, which reads the whole sequence", fix=fix)
-    if get_backend(kernel).array_type is not torch.Tensor:
+    backend = get_backend(kernel)
+    if backend.array_type is not torch.Tensor:
         raise InvalidInput("kernel", got=repr(kernel), expected="a backend on PyTorch's tensors", fix="use 'torch' or 'triton'")
+    if spec.read_out not in backend.supports.read_out:
+        expected = f"one with read-out {spec.read_out!r}, as tokens of an encoder read"
+        raise InvalidInput("kernel", got=repr(kernel), expected=expected, fix="leave kernel out")
     modules = [getattr(parent, name) for parent, name in architecture.modules(model)]
     indices = _indices(layers, len(modules))
     extra = sum(math.prod(shape) for shape in extra_shapes(spec, model.config.hidden_size).values())
@@ -91,7 +91,7 @@ def plan_of(model: Any, layers: Layers, inner: Any, causal: bool | None, kernel:
         Change(i, type(module).__name__, name if i in indices else "–", _count(module), _count(module) + (extra if i in indices else 0))
         for i, module in enumerate(modules)
     ]
-    return Plan(model.config.model_type, spec, architecture.causal(model.config), indices, tuple(changes), _count(model))
+    return Plan(model.config.model_type, spec, indices, tuple(changes), _count(model))
 
 
 def _spec(config: Any, architecture: Architecture, inner: Any, causal: bool | None, options: Mapping[str, Any]) -> LayerSpec:
@@ -105,7 +105,7 @@ def _spec(config: Any, architecture: Architecture, inner: Any, causal: bool | No
     if causal is not None and causal != is_causal:
         kinds = {True: "a decoder, whose tokens see those before them", False: "an encoder, whose tokens see all others"}
         raise InvalidInput(f"causal={causal}", got=kinds[is_causal], expected=kinds[causal], fix=f"pass causal={is_causal}, or leave it out")
-    default = {} if is_causal else {"mini_batch_size": architecture.tokens(config)}
+    default = {} if is_causal else {"mini_batch_size": architecture.tokens(config), "read_out": "whole"}
     return LayerSpec(width=heads * head_dim, heads=heads, inner=inner, rope_theta=None, **{**default, **options})
 
 

@@ -21,6 +21,7 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tttcore import InvalidInput, LayerSpec
+from tttcore.keywords import refuse_unknown
 
 from .architectures import ARCHITECTURES, architecture_of
 from .attention import TTTAttention
@@ -56,7 +57,7 @@ def port(
     ``layers``: "all", "alternate" (every second; the first stays attention), a slice or indices. ``inner`` and ``options`` are fields of the
     ``LayerSpec`` (``loss``, ``mini_batch_size``, ``base_lr``, ``gate``, ``eps``, ``update``); heads and views are the model's. ``init``: "attention"
     keeps Θ_Q, Θ_K, Θ_V, Θ_O and all that belongs to them, "fresh" draws them anew. ``causal`` says what the model's attention is, and is checked if
-    given; tokens of an encoder read the whole sequence, which then is one mini-batch. ``kernel`` is the backend that computes.
+    given; tokens of an encoder read their whole mini-batch, by default the whole sequence. ``kernel`` is the backend that computes.
 
     The model stays as it is. Ported layers have weights of their own; all other weights are shared with it, tensor by tensor: what trains or converts
     them (``.to``) changes both models, and ``copy.deepcopy`` parts them. Draws are governed by ``torch.manual_seed``. Raises ``InvalidInput`` or
@@ -70,7 +71,7 @@ def port(
         return plan
     ported = copy.deepcopy(model, {id(x): x for x in (*model.parameters(), *model.buffers())})
     ported.__class__, ported.config.__class__ = ported_class(type(model)), ported_config(type(model.config))
-    ported.config.ttt = {"spec": json.loads(plan.spec.to_json()), "layers": list(plan.layers), "causal": plan.causal, "kernel": kernel}
+    ported.config.ttt = {"spec": json.loads(plan.spec.to_json()), "layers": list(plan.layers), "kernel": kernel}
     for layer in replace_attention(ported):
         layer.attention = copy.deepcopy(layer.attention)
         if init == "fresh":
@@ -101,11 +102,12 @@ class Ported:
 def replace_attention(model: Any) -> list[TTTAttention]:
     """Put a ``TTTAttention`` around the self-attention of each layer that ``config.ttt`` names, in place; they come back, not drawn yet."""
     ttt = model.config.ttt
+    refuse_unknown("config.ttt", ttt, ("spec", "layers", "kernel"))
     spec = LayerSpec.from_json(json.dumps(ttt["spec"]))
     places = architecture_of(model.config.model_type.removeprefix(PREFIX)).modules(model)
     rotary, made = getattr(model.base_model, "rotary_emb", None), []
     for parent, name in (places[index] for index in ttt["layers"]):
-        made.append(TTTAttention(getattr(parent, name), rotary, spec, causal=ttt["causal"], kernel=ttt["kernel"]))
+        made.append(TTTAttention(getattr(parent, name), rotary, spec, kernel=ttt["kernel"]))
         setattr(parent, name, made[-1])
     return made
 

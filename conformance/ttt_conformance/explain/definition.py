@@ -103,10 +103,14 @@ def gradient(spec: Spec, norm: Arrays, W: Arrays, k: Array, v: Array) -> Arrays:
     return {name: found[name] for name in W}
 
 
-def token(spec: Spec, norm: Arrays, W: Arrays, S: Arrays, step: float, q: Array, k: Array, v: Array, lr: Array) -> Array:
-    """One token of one head: S ← S + ℓ ∂L/∂W(W), which is written to S; then y = f(q; W − step S)."""
+def write(spec: Spec, norm: Arrays, W: Arrays, S: Arrays, k: Array, v: Array, lr: Array) -> None:
+    """One token of one head: S ← S + ℓ ∂L/∂W(W), which is written to S."""
     for name, slope in gradient(spec, norm, W, k, v).items():
         S[name] += lr * slope
+
+
+def read(spec: Spec, norm: Arrays, W: Arrays, S: Arrays, step: float, q: Array) -> Array:
+    """y = f(q; W − step S)."""
     y, _ = forward(spec, norm, {name: W[name] - step * S[name] for name in W}, q)
     return y
 
@@ -118,8 +122,10 @@ def inner(
 
     q, k, v, y ``[B, T, H, D]``, ℓ (lr) ``[B, T, H]``; mask ``[B, T]`` bool: the other tokens are skipped and have y = 0; cu_seqlens ``[R + 1]``:
     tokens cu_seqlens[r] … cu_seqlens[r + 1] − 1 of a single row are sequence r, with a row of its own in the state.
+    A token reads once it has written, in a whole read-out once all tokens of its mini-batch have.
     """
     named("update", spec["update"], {"mini_batch": None})
+    causal = named("read_out", spec.get("read_out", "causal"), {"causal": True, "whole": False})
     (B, T, H, D), K, model = q.shape, spec["mini_batch_size"], inner_model(spec)
     rows = [(b, [t for t in range(T) if mask is None or mask[b, t]]) for b in range(B)]
     if cu_seqlens is not None:
@@ -133,18 +139,24 @@ def inner(
     params = {name: x.astype(dtype) for name, x in params.items()}
     y = np.zeros(q.shape, dtype)
     for row, (b, tokens) in enumerate(rows):
+        waiting = list[int]()
         for t in tokens:
             i = int(end["phase"][row])
             a = 1 / (i + 1) + params["token_lr_offset"][i]
             step = spec["base_lr"] / D * (a if a.real > 0 else 0)
+            waiting.append(t)
+            readers = waiting if causal or i == K - 1 or t == tokens[-1] else []
             for head in range(H):
                 norm = {name: params[name][head] for name in ("norm_weight", "norm_bias") if model["residual_norm"]}
                 # Slices, so that what is written to W and S is written to the state.
                 W, S = ({name: end[f"{part}.{name}"][row, head] for name in names} for part in ("weights", "grads"))
-                y[b, t, head] = token(spec, norm, W, S, step, *(x[b, t, head] for x in (q, k, v, lr)))
+                write(spec, norm, W, S, *(x[b, t, head] for x in (k, v, lr)))
+                for reader in readers:
+                    y[b, reader, head] = read(spec, norm, W, S, step, q[b, reader, head])
                 if i == K - 1:
                     for name in names:
                         W[name][:], S[name][:] = W[name] - step * S[name], 0
+            waiting = waiting[len(readers) :]
             end["phase"][row] = (i + 1) % K
     return y.astype(q.dtype), end
 

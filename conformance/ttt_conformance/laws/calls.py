@@ -11,7 +11,7 @@ from tttcore.tree import leaves, paths, tree_map
 from ..cases import Case
 from ..problem import Options, Problem, arguments, call_native
 from .expected import begun
-from .law import INNER, Law, Scope, Trial
+from .law import INNER, WHOLE, Law, Scope, Trial
 from .sequence import padding, with_holes
 
 
@@ -49,6 +49,6 @@ REPEAT = Law(
     "repeat",
     "the second call equals the first, bit for bit, and no argument is changed",
     check_repeat,
-    (INNER, Scope("layer", forms=("dual",))),
+    (INNER, Scope("layer", forms=("dual",)), WHOLE),
     allowed="nothing",
 )

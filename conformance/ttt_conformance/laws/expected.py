@@ -73,7 +73,11 @@ def continued(case: Case) -> Problem:
 
 
 def phases(case: Case) -> np.ndarray:
-    """Tokens that each row has read, ``[B]``, 0 … K + 1; no two rows at the same phase where there is room for that."""
+    """Tokens that each row has read, ``[B]``, 0 … K + 1; no two rows at the same phase where there is room for that.
+
+    In a whole read-out 0 or K: its calls begin at borders.
+    """
     size, batch = case.shape.mini_batch, case.shape.batch
     first = int(case.rng(1).integers(size + 2))
-    return (first + np.arange(batch) * max(1, size // 2)) % (size + 2)
+    counts = (first + np.arange(batch) * max(1, size // 2)) % (size + 2)
+    return counts if case.read_out == "causal" else size * (counts % 2)

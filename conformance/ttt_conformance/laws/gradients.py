@@ -16,7 +16,7 @@ from ..allowance import allowance
 from ..cases import Case
 from ..problem import Differentiable, Outcome, Problem, argument_paths, differentiable, random_like, reference
 from .expected import CACHED, begun, exact, fresh, resumed
-from .law import INNER, Law, Scope, Trial
+from .law import INNER, WHOLE, Law, Scope, Trial
 from .sequence import packed, padding, with_holes
 
 Arrays = np.ndarray | None
@@ -66,7 +66,7 @@ def kinds(trial: Trial, case: Case) -> Iterator[str]:
     if case.usual and dual and linear:
         if supports.state:
             yield "fresh"
-        if case.subject == "inner":
+        if case.subject != "layer":
             yield from (("packed", "long") if supports.cu_seqlens else ("long",))
 
 
@@ -137,7 +137,7 @@ GRADIENTS = Law(
     "gradients",
     "⟨x̄, u⟩ = ⟨ȳ, ∂f(x)·u⟩ for every parameter and input x and the initial state, ȳ of y and of the final state; ∂f·u by complex step",
     check_gradients,
-    (INNER, Scope("layer", forms=("dual",))),
+    (INNER, Scope("layer", forms=("dual",)), WHOLE),
     allowed="the rule on ∂f·u, array by array, times the norm of its ȳ",
     gradients=True,
     quick="dual",

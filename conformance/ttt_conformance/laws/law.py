@@ -124,6 +124,7 @@ class Scope:
 
 
 INNER, LAYER = Scope("inner"), Scope("layer")
+WHOLE = Scope("whole", forms=("dual",))
 
 
 @dataclass(frozen=True)

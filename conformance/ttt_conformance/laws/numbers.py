@@ -128,6 +128,7 @@ DTYPE = Law(
         Scope("inner", ("linear",), ("dual",), dtypes=("bfloat16", "float16")),
         Scope("inner", ("linear",), ("primal", "decode"), dtypes=("bfloat16",)),
         Scope("layer", ("linear",), ("dual",), dtypes=("bfloat16",)),
+        Scope("whole", ("linear",), ("dual",), dtypes=("bfloat16",)),
     ),
     allowed="the rule, with the rounding step of the tokens",
     quick="dual",

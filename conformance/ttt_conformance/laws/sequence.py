@@ -15,7 +15,7 @@ from tttcore.tree import leaves, paths, tree_map
 from ..cases import Case, families
 from ..problem import Outcome, Problem
 from .expected import CACHED, Expected, begun, continued, expect, fresh, resumed, starts
-from .law import INNER, LAYER, Law, Scope, Trial
+from .law import INNER, LAYER, WHOLE, Law, Scope, Trial
 
 
 def check_reference(trial: Trial, case: Case) -> None:
@@ -36,11 +36,12 @@ def _same_dtypes(trial: Trial, got: Outcome, dtype: np.dtype[Any]) -> None:
 
 
 def check_split(trial: Trial, case: Case) -> None:
-    """Two calls with the state carried between them, cut anywhere, every other time within two tokens of an end."""
+    """Two calls with the state carried between them, cut anywhere, every other time within two tokens of an end; in a whole read-out at a border."""
     problem, truth, allowed = resumed(case)
     rng = case.rng(2)
     near = rng.choice([0, 1, 2, case.length - 2, case.length - 1, case.length])
     cut = int(np.clip(rng.choice([near, rng.integers(0, case.length + 1)]), 0, case.length))
+    cut -= 0 if case.read_out == "causal" else cut % case.shape.mini_batch
     first = trial.answer(problem.tokens(0, cut))
     trial.compare(f"y before the cut at {cut}", first.y, truth.y[:, :cut], allowed.y)
     second = trial.answer(replace(problem.tokens(cut), state=first.state))
@@ -136,6 +137,7 @@ REFERENCE = Law(
         Scope("inner", ("bare",), forms=("dual",)),
         Scope("inner", ("swiglu", "deep", "bare"), deep=True),
         LAYER,
+        Scope("whole", forms=("primal", "dual")),
     ),
     draws=families,
     cost=4,
@@ -144,7 +146,7 @@ SPLIT = Law(
     "split",
     "run(x₁ ⧺ x₂, s) ≡ run(x₂, s′) after run(x₁, s) → s′, cut anywhere, also inside a mini-batch",
     check_split,
-    (INNER, Scope("layer", forms=("dual", "decode")), Scope("layer", forms=("primal",), deep=True)),
+    (INNER, Scope("layer", forms=("dual", "decode")), Scope("layer", forms=("primal",), deep=True), WHOLE),
 )
 CAUSALITY = Law(
     "causality",
@@ -157,13 +159,13 @@ MASK = Law(
     "mask",
     "a padded batch ≡ each row's valid tokens alone (left, right and inner padding, NaN in it); y = 0 in the padding",
     check_mask,
-    (INNER, LAYER),
+    (INNER, LAYER, WHOLE),
     allowed="the rule; nothing in the padding",
 )
 PACKED = Law(
     "packed",
     "cu_seqlens ≡ each sequence alone, from the initial or its own state; empty sequences too",
     check_packed,
-    (INNER,),
+    (INNER, WHOLE),
     quick="dual",
 )

@@ -10,6 +10,7 @@ SCALE, TOTAL = "tttcore.update:MiniBatch.scale", "tttcore.forms.gradients:gated_
 ETA, CAUSAL = "docs/decisions.md#3-one-factor-of-the-reader-one-of-the-writer", "docs/decisions.md#5-causality-is-inclusive"
 WIDTH, BIAS = "docs/decisions.md#2-steps-are-divided-by-the-head-width", "docs/decisions.md#4-biases-in-the-inner-model"
 STEPS, READ, SUMS = "docs/mathematics.md#14-step-sizes", "docs/mathematics.md#61-one-affine-map", "docs/mathematics.md#63-after-the-last-token"
+BY_MINI_BATCH, WHOLE = "tttcore.inner_loop:_by_mini_batch", "docs/mathematics.md#145-whole-read-out"
 STATE, DECODING = "docs/mathematics.md#16-the-state", "docs/mathematics.md#91-a-token-at-a-time"
 
 MUTANTS = {
@@ -123,6 +124,21 @@ MUTANTS = {
     "primal_mean": Mutant(
         PRIMAL, "scale[:, None, None] * prefix", "scale[0] * prefix / (1 + xp.reshape(xp.cumulative_sum(xp.ones_like(scale)), (-1, 1, 1)))",
         "reference", "in the primal form gradients are averaged instead of scaled by the learned a_i", ETA,
+    ),
+    "whole_read_causally": Mutant(
+        DUAL, 'if spec.read_out == "whole":', "if False:", "permutation", "tokens read causally although the spec's read-out is whole", WHOLE,
+    ),
+    "primal_whole_read_causally": Mutant(
+        PRIMAL, 'if spec.read_out == "causal"', "if True", "permutation",
+        "in the primal form tokens read causally although the spec's read-out is whole", WHOLE,
+    ),
+    "whole_scale_of_full": Mutant(
+        BY_MINI_BATCH, "xp.reshape(grid.last, (-1,))", "xp.reshape(0 * grid.last + spec.mini_batch_size - 1, (-1,))", "permutation",
+        "in a whole read-out the factor of a ragged mini-batch is a_K: empty slots are counted as tokens", WHOLE,
+    ),
+    "whole_scale_of_row_0": Mutant(
+        BY_MINI_BATCH, "xp.reshape(grid.last, (-1,))", "xp.reshape(0 * grid.last + grid.last[:, :1], (-1,))", "mask",
+        "in a whole read-out all rows take the factor of row 0, however many tokens they have", WHOLE,
     ),
     "gates_below_0_not_summed": Mutant(
         TOTAL, "written = gates[..., None] * g", "written = xp.where(gates < 0, 0 * gates, gates)[..., None] * g", "reference",

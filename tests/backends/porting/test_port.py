@@ -1,6 +1,7 @@
 """What ``port`` makes and refuses: plans, sharing, disk, training."""
 
 import copy
+import dataclasses
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ import ttt_torch
 from ttt_torch import port
 from ttt_torch.porting import Plan, TTTAttention
 from ttt_torch.porting.ported import ported_class
-from tttcore import InvalidInput, UnknownKeyword
+from tttcore import InvalidInput, Supports, UnknownKeyword
 
 EXACT = {"rtol": 0, "atol": 0}
 # Of float64: sums in another order where weights lie elsewhere in memory; roundings of 2e-16, which LayerNorms enlarge by up to 1/√ε = 1e3 each.
@@ -180,13 +181,13 @@ def test_the_trainer_trains(tmp_path):
         (lambda: port(decoder("llama"), init="zero"), InvalidInput, "init: got 'zero'"),
         (lambda: port(decoder("llama"), inner="cubic"), InvalidInput, "inner: got 'cubic'"),
         (lambda: port(decoder("llama"), mini_batch=4), UnknownKeyword, r"got \['mini_batch'\]; .* Fix: use 'mini_batch_size'"),
-        (lambda: port(decoder("llama"), share_qk=True), InvalidInput, "share_qk: got a choice of views; expected the model's own"),
+        (lambda: port(decoder("llama"), share_qk=True), InvalidInput, "share_qk: got a choice; expected the model's own"),
+        (lambda: port(encoder("vit"), read_out="causal"), InvalidInput, "read_out: got a choice; expected the model's own"),
         (lambda: port(decoder("llama"), mini_batch_size=0), InvalidInput, "mini_batch_size: got 0"),
         (lambda: port(decoder("llama"), kernel="nowhere"), InvalidInput, "got 'nowhere'"),
         (lambda: port(decoder("llama"), kernel="numpy"), InvalidInput, "kernel: got 'numpy'; expected a backend on PyTorch's tensors"),
         (lambda: port(decoder("llama"), causal=False), InvalidInput, "causal=False: got a decoder, .*; expected an encoder"),
         (lambda: port(encoder("vit"), causal=True), InvalidInput, "causal=True: got an encoder, .*; expected a decoder"),
-        (lambda: port(encoder("bert"), kernel="triton"), InvalidInput, "kernel: got 'triton'; expected 'torch' for an encoder"),
         (lambda: port(of_heads(4, 3)), InvalidInput, "heads: got 4 heads of queries, 3 of keys and values"),
         (lambda: ttt_torch.parts, AttributeError, "'ttt_torch' has no attribute 'parts'"),
     ],
@@ -194,6 +195,14 @@ def test_the_trainer_trains(tmp_path):
 def test_errors(make, error, says):
     with pytest.raises(error, match=says):
         make()
+
+
+def test_a_kernel_without_that_read_out(monkeypatch):
+    causal = dataclasses.replace(ttt_torch.BACKEND, supports=Supports())
+    monkeypatch.setattr("ttt_torch.porting.plan.get_backend", lambda name: causal)
+    assert port(decoder("llama"), [0]).config.ttt["spec"].get("read_out", "causal") == "causal"
+    with pytest.raises(InvalidInput, match="kernel: got 'torch'; expected one with read-out 'whole', as tokens of an encoder read"):
+        port(encoder("bert"))
 
 
 def of_heads(queries, keys):

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from small import case_of
+from small import case_of, options_of
 
 from ttt_conformance.allowance import allowance
 from ttt_conformance.cases import INNER_MODELS
@@ -65,6 +65,14 @@ def assert_defined(problem, **options):
 @pytest.mark.parametrize("loss", ["squared_error", "inner_product"])
 def test_the_inner_loop(loss, inner, start):
     assert_defined(problem_of(case_of("inner", inner), start, loss=loss))
+
+
+@pytest.mark.parametrize("start", ["fresh", "resumed", "mask", "packed"])
+@every_inner_model
+def test_the_whole_read_out(inner, start):
+    problem, mask, cu_seqlens = options_of(case_of("whole", inner), start)
+    assert problem.spec.read_out == "whole"
+    assert_defined(problem, mask=mask, cu_seqlens=cu_seqlens)
 
 
 @every_start
