@@ -23,14 +23,16 @@ def mine(monkeypatch):
 @pytest.mark.parametrize("form", ["primal", "decode"])
 @pytest.mark.parametrize("law", ["frozen", "reference", "split", "causality", "equivariance", "independence", "rest", "repeat"])
 def test_the_example_backend_conforms(law, form, mine):
-    chosen = [cell for cell in cells([mine]) if (cell.law.name, cell.form, cell.inner) == (law, form, "linear")]
+    chosen = [cell for cell in cells([mine]) if (cell.law.name, cell.form, cell.inner) == (law, form, "linear") and cell.subject != "whole"]
     results = [run(cell, EFFORTS["quick"]) for cell in chosen]
     assert results
     assert [result.message for result in results if result.status != HOLDS] == []
 
 
 def test_the_example_backend_claims_no_more_than_it_has(mine):
-    others = [cell for cell in cells([mine]) if cell.law.name == "reference" and (cell.form == "dual" or cell.inner == "mlp")]
+    others = [
+        cell for cell in cells([mine]) if cell.law.name == "reference" and (cell.form == "dual" or cell.inner == "mlp" or cell.subject == "whole")
+    ]
     assert {run(cell, EFFORTS["quick"]).status for cell in others} == {NOT_CLAIMED}
 
 

@@ -122,7 +122,7 @@ MUTANTS = {
         "in the primal form a token does not read its own update", CAUSAL,
     ),
     "primal_mean": Mutant(
-        PRIMAL, "scale[:, None, None] * prefix", "scale[0] * prefix / (1 + xp.reshape(xp.cumulative_sum(xp.ones_like(scale)), (-1, 1, 1)))",
+        PRIMAL, "scale[..., None, None] * seen", "scale[0] * prefix / (1 + xp.reshape(xp.cumulative_sum(xp.ones_like(scale)), (-1, 1, 1)))",
         "reference", "in the primal form gradients are averaged instead of scaled by the learned a_i", ETA,
     ),
     "whole_read_causally": Mutant(

@@ -67,15 +67,15 @@ MUTANTS = {
     ),
     "ragged_tail_steps": Mutant(LOOP, _STEPPED, "weight - scale[-1] * total[name]", "split", "an open mini-batch steps the weights", TAIL),
     "padding_writes": Mutant(
-        LOOP, "*tokens)", "*tokens[:3], namespace(scale).where(tokens[3] == 0, 0.5 + 0 * tokens[3], tokens[3]))", "reference",
+        LOOP, "grads, q, k, v, lr)", "grads, q, k, v, namespace(scale).where(lr == 0, 0.5 + 0 * lr, lr))", "reference",
         "slots without a token write with a gate of ½: zero padding moves the biases", TAIL,
     ),
     "step_of_first_scale": Mutant(
         LOOP, "scale[-1] * total", "scale[0] * total", "reference", "the weights step by the first token's factor instead of the last one's", SUMS,
     ),
     "steps_when_row_0_does": Mutant(
-        LOOP, "*tokens, done = xs", "*tokens, done = (*xs[:-1], xs[-1] & xs[-1][0])", "reference", "a row steps its weights only when row 0 does",
-        GRID,
+        LOOP, "done, *last = xs", "done, *last = (*xs[:4], xs[4] & xs[4][0], *xs[5:])", "reference",
+        "a row steps its weights only when row 0 does", GRID,
     ),
     "sum_not_cleared": Mutant(LOOP, "where_valid(~done, rest)", "rest", "reference", "S is not cleared when the weights step", STATE),
     "sum_not_cleared_at_1": Mutant(
@@ -83,7 +83,8 @@ MUTANTS = {
         "S is not cleared when K = 1", STATE,
     ),
     "first_step_only": Mutant(
-        LOOP, "*tokens, done = xs", "*tokens, done = (*xs[:-1], xs[-1] & namespace(scale).all(xs[0] == inputs[0][0, 0, 0, 0]))", "reference",
+        LOOP, "done, *last = xs",
+        "done, *last = (*xs[:4], xs[4] & namespace(scale).all(xs[0] == inputs[0][0, 0, 0, 0]), *xs[5:])", "reference",
         "the weights step after no mini-batch", STATE,
     ),
     "full_tail_not_stepped": Mutant(
