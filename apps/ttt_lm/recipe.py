@@ -8,9 +8,9 @@ import math
 from pathlib import Path
 
 from tttcore import InvalidInput
+from tttcore.language_model.spec import BACKBONES
 
 MIXERS = ("ttt-linear", "ttt-mlp", "attention", "mamba2")
-BACKBONES = ("transformer", "mamba")
 DTYPES = ("float32", "bfloat16")
 VOCABULARY = 256
 """A token is a byte."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from tttcore import InvalidInput
 
 
-class StateRows:
+class StateRows(ABC):
     """Rows are chosen, repeated and reordered; tokens that were read cannot be taken back."""
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
@@ -30,6 +31,6 @@ class StateRows:
             fix = "keep a copy of the cache from before these tokens"
             raise InvalidInput("tokens_to_remove", got=tokens_to_remove, expected="0: a state forgets no single token", fix=fix)
 
+    @abstractmethod
     def _each(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Replace each tensor by what the function makes of it."""
-        raise NotImplementedError

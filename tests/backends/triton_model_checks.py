@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from on_triton import DEVICE
-from small_models import model_of, tokens_of
+from small_models import CLOSE, model_of, tokens_of
 
 import ttt_triton.decode.decoder
 from tttcore.tree import leaves
@@ -55,7 +55,7 @@ def test_tokens_one_by_one_and_a_copy(inner, monkeypatch):
                 before = copy.copy(cache)
         logits.append(model(ids[:, 4:5], past_key_values=before).logits)
         found.append([torch.cat(logits, 1), *(x.double() for x in leaves(cache.memories))])
-    torch.testing.assert_close(found[0][0][:, 7], found[0][0][:, 4], rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(found[0][0][:, 7], found[0][0][:, 4], **CLOSE)
     for exact, other, kernels in zip(*found, strict=True):
         near(kernels, exact, other)
     assert len(made) == 2

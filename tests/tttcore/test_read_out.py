@@ -150,7 +150,7 @@ def test_time_is_linear_in_the_mini_batch():
 @pytest.mark.parametrize("name", ["torch", "jax"])
 def test_array_libraries(name):
     """Inner loop and layer; the conformance suite has more."""
-    pytest.importorskip(name)
+    pytest.importorskip(name, reason=f"the library of backend {name!r}")
     backend = get_backend(name)
     spec, params, tokens = problem("mlp", share_qk=True)
     close(tree_map(backend.to_numpy, backend.inner(spec, params, *map(backend.asarray, tokens))), NUMPY.inner(spec, params, *tokens))

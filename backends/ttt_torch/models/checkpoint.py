@@ -17,7 +17,10 @@ from tttcore.language_model import LoadingReport
 
 
 class Checkpoints(PreTrainedModel):
-    """``save_pretrained`` and ``from_pretrained`` that keep what is there when they fail, and say why."""
+    """``save_pretrained`` and ``from_pretrained`` that keep what is there when they fail, and say why.
+
+    pyright is told to pass over both: transformers names its many keywords, which are handed on here.
+    """
 
     def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, save_directory: str | os.PathLike[str], is_main_process: bool = True, state_dict: dict[str, torch.Tensor] | None = None, **kwargs: Any

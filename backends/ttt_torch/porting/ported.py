@@ -93,7 +93,7 @@ class Ported:
 
     def _init_weights(self, module: nn.Module) -> None:
         """As the model's own; a TTT layer is drawn as one, unless its parameters were loaded or are on the meta device."""
-        super()._init_weights(module)  # pyright: ignore[reportAttributeAccessIssue]
+        super()._init_weights(module)  # pyright: ignore[reportAttributeAccessIssue] (likewise)
         empty = not any(x.is_meta or getattr(x, "_is_hf_initialized", False) for x in module.parameters(recurse=False))
         if isinstance(module, TTTAttention) and empty:
             module.reset_parameters()
@@ -113,16 +113,16 @@ def replace_attention(model: Any) -> list[TTTAttention]:
 
 
 @functools.cache
-def ported_config(config: type) -> Any:
+def ported_config(config: Any) -> Any:
     """The configuration of a ported model: another ``model_type``, and ``ttt``."""
-    return type(f"TTT{config.__name__}", (config,), {"model_type": PREFIX + config.model_type, "__module__": __name__})  # pyright: ignore
+    return type(f"TTT{config.__name__}", (config,), {"model_type": PREFIX + config.model_type, "__module__": __name__})
 
 
 @functools.cache
-def ported_class(model: type) -> Any:
+def ported_class(model: Any) -> Any:
     """The class of a ported model."""
     # Stateful: what was read cannot be taken back, so transformers refuses assisted generation.
-    fields = {"config_class": ported_config(model.config_class), "_is_stateful": True, "__module__": __name__}  # pyright: ignore
+    fields = {"config_class": ported_config(model.config_class), "_is_stateful": True, "__module__": __name__}
     return type(f"TTT{model.__name__}", (Ported, model), fields)
 
 

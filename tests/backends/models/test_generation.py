@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import tokenizers
 import torch
 from small_models import CLOSE, PAD, config_of, model_of, tokens_of
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, pipeline
@@ -93,7 +94,6 @@ def test_assisted_generation_is_refused(assistance):
 @pytest.fixture(scope="module")
 def tokenizer():
     """A token a byte, and padding."""
-    tokenizers = pytest.importorskip("tokenizers")
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     made = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={letter: place for place, letter in enumerate(alphabet)}, merges=[]))
     made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -7,12 +7,9 @@ import pytest
 import torch
 from small_models import EXACT, config_of
 from torch.utils.checkpoint import checkpoint
+from transformers import Trainer, TrainingArguments
 
 from ttt_torch.models import TTTForCausalLM
-
-pytest.importorskip("accelerate", reason="the Trainer needs it")
-
-from transformers import Trainer, TrainingArguments
 
 # Float32 roundings of 6e-8 in the loss' gradients, which Adam's first steps, of the gradients' signs, enlarge where they are near 0.
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
