@@ -83,7 +83,7 @@ class TTTForCausalLM(nnx.Module):
         return cls.of_arrays(spec, arrays, dtype=dtype, remat=remat)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors``, which both packages' ``from_pretrained`` reads; each whole or not at all."""
+        """Write ``config.json`` and ``model.safetensors``, which both packages' ``from_pretrained`` reads; together or not at all."""
         write_folder(Path(folder), self.spec, {name: np.asarray(x) for name, x in self.arrays().items()})
 
     @classmethod
